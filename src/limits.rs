@@ -1,0 +1,149 @@
+//! Every cap and timeout that is not a flag, each with its reason, and the defaults of those that are.
+//!
+//! Nothing here depends on anything else; everything else may depend on this.
+
+use std::time::Duration;
+
+// --- Control connection -------------------------------------------------------------------------
+
+/// Longest command line in bytes, line end included. A path may be 4,096 bytes on Linux (PATH_MAX);
+/// RFC 959 sets no length. This is also the size of the one buffer that holds what a client has sent.
+pub const LINE_MAX: usize = 4096;
+
+/// Bytes of one over-long line that are read and thrown away before the connection is closed: enough
+/// to answer a clumsy client's long line with 500 and go on, too little to be worth sending.
+pub const LINE_DISCARD_MAX: usize = 64 * 1024;
+
+/// Bytes of replies that wait for the next flush. A larger reply is flushed in parts.
+pub const REPLY_BUFFER: usize = 2048;
+
+/// Longest reply line in bytes, CRLF included, as clients with fixed buffers expect; only a line that
+/// has to hold a long path may be longer.
+pub const REPLY_LINE_MAX: usize = 510;
+
+/// Failed logins after which a session ends with 421.
+pub const LOGIN_FAILURES_MAX: u32 = 3;
+
+/// Kernel receive buffer of a control connection in bytes (the kernel doubles it): four command lines.
+pub const CONTROL_RECEIVE_BUFFER: usize = 16 * 1024;
+
+/// Kernel send buffer of a control connection in bytes (the kernel doubles it): a client that reads no
+/// replies can pin no more than this.
+pub const CONTROL_SEND_BUFFER: usize = 16 * 1024;
+
+/// How long unacknowledged replies stay in the kernel when a peer has vanished (TCP_USER_TIMEOUT).
+pub const CONTROL_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes read and thrown away at the end of a session so that closing does not turn into a reset that
+/// destroys the last reply.
+pub const GOODBYE_DRAIN_MAX: usize = 64 * 1024;
+
+// --- Pathnames ----------------------------------------------------------------------------------
+
+/// Longest pathname in bytes, after it was joined to the current directory (Linux: PATH_MAX).
+pub const PATH_MAX: usize = 4096;
+
+/// Longest single name in bytes (Linux: NAME_MAX).
+pub const NAME_MAX: usize = 255;
+
+/// Links followed for one pathname by the component walk (Linux follows 40 as well).
+pub const LINKS_MAX: usize = 40;
+
+/// Steps that one glob pattern may take on one name. A pattern without malice needs a few hundred.
+pub const GLOB_STEPS_MAX: usize = 8192;
+
+// --- Data connection ----------------------------------------------------------------------------
+
+/// Buffer for data, one for each worker, allocated once: listings and ASCII conversion work in it.
+pub const DATA_BUFFER: usize = 64 * 1024;
+
+/// Buffer for the names of one folder, one for each worker: a folder that fits is listed in order of
+/// name, a larger one is streamed in the order in which the file system gives it.
+pub const NAMES_BUFFER: usize = 48 * 1024;
+
+/// Bytes asked of one sendfile(2): large enough to cost nothing, small enough that a command on the
+/// control connection is heard soon.
+pub const SENDFILE_CHUNK: usize = 1024 * 1024;
+
+/// Bytes sent without having had to wait after which the control connection is looked at anyway.
+pub const UNHEARD_MAX: u64 = 8 * 1024 * 1024;
+
+/// Bytes not yet sent that the kernel holds for a data connection (TCP_NOTSENT_LOWAT). Measured: one
+/// stalled RETR holds 3,994 KiB of kernel memory without it and 102 KiB with it.
+pub const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+/// Connections that wait at a passive port: a stranger may come first, the owner must still fit.
+pub const PASSIVE_BACKLOG: i32 = 8;
+
+/// Random passive ports tried before the range is searched in order.
+pub const PASSIVE_TRIES: usize = 16;
+
+/// Least port to which an active data connection is opened (RFC 2577 §3).
+pub const ACTIVE_PORT_MIN: u16 = 1024;
+
+// --- Process ------------------------------------------------------------------------------------
+
+/// Connections that wait in the kernel for the acceptor. It never waits for a client, so this only has
+/// to cover a burst (the kernel caps it at net.core.somaxconn).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How often the reaper looks at deadlines while there are sessions.
+pub const REAPER_TICK: Duration = Duration::from_millis(100);
+
+/// How long a worker may take to say 421 and leave after the reaper has marked its session.
+pub const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// What the reaper adds to a deadline that a worker enforces itself, before it steps in.
+pub const BACKSTOP: Duration = Duration::from_secs(2);
+
+/// First and longest pause after accept(2) has failed for want of resources.
+pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Descriptors besides those of sessions: the standard streams, the root folder, the signal pipe,
+/// wake-ups, a spare one to refuse with, and what the libraries may open for a moment.
+pub const DESCRIPTORS_SPARE: usize = 32;
+
+/// Descriptors that one session can hold: control connection, passive listener, data connection, file
+/// or folder, and one while a pathname is walked.
+pub const DESCRIPTORS_PER_SESSION: usize = 5;
+
+// --- Defaults and bounds of flags ---------------------------------------------------------------
+
+/// `--workers`: measured at about 35 KiB of memory for each while idle.
+pub const WORKERS: usize = 256;
+/// Most workers: beyond this a thread for each session is the wrong server.
+pub const WORKERS_MAX: usize = 16_384;
+/// `--queue`: a burst of page-like loads; those who wait hold no worker.
+pub const QUEUE: usize = 64;
+/// Most connections that may wait for a worker.
+pub const QUEUE_MAX: usize = 16_384;
+/// `--stack-size` in bytes: workers use no recursion and no large arrays.
+pub const STACK_SIZE: u64 = 128 * 1024;
+/// Least stack in bytes: below it the runtime itself may not fit.
+pub const STACK_SIZE_MIN: u64 = 64 * 1024;
+/// Largest stack in bytes that is believed to be meant.
+pub const STACK_SIZE_MAX: u64 = 64 * 1024 * 1024;
+/// `--idle-timeout`: RFC 1123 §4.1.3.2 asks for at least five minutes.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// `--login-timeout`: absolute, no byte extends it.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// `--data-timeout`: how long a data connection may take to be there.
+pub const DATA_TIMEOUT: Duration = Duration::from_secs(30);
+/// `--stall-timeout`: no byte moved for this long ends the session; also the window of `--min-rate`.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// `--min-rate` in bytes a second, over the window of the stall timeout: slower than any modem.
+pub const MIN_RATE: u64 = 256;
+/// `--queue-timeout`: how long a connection waits for a worker before it gets 421.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+/// `--grace`: how long transfers may go on after SIGTERM.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Least timeout of any kind.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// Longest timeout of any kind that is believed to be meant.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// `--passive-ports`: 10,000 ports below the range from which Linux takes ephemeral ports.
+pub const PASSIVE_PORTS: (u16, u16) = (20_000, 29_999);
+/// Most bytes of a banner, and most lines: it is sent to every client.
+pub const BANNER_MAX: (usize, usize) = (2048, 24);
+/// Most `--listen` addresses.
+pub const LISTEN_MAX: usize = 16;
