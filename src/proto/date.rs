@@ -1,0 +1,285 @@
+//! Dates in UTC: seconds since the epoch to civil time and back, and the ways in which replies,
+//! listings and the log write them.
+//!
+//! The Gregorian calendar for the years 1 to 9999 and nothing else: no time zones, no clock, no leap
+//! seconds. Nothing here allocates but the buffer that is written to.
+
+/// A moment in UTC on the Gregorian calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    /// 1 to 9999.
+    pub year: u16,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 59.
+    pub second: u8,
+}
+
+/// 0001-01-01T00:00:00Z in seconds since the epoch.
+const FIRST: i64 = -62_135_596_800;
+/// 9999-12-31T23:59:59Z in seconds since the epoch.
+const LAST: i64 = 253_402_300_799;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+/// From 0000-03-01 to the epoch. A year that begins in March has its leap day last, which makes days
+/// and months a matter of division.
+const DAYS_BEFORE_EPOCH: i64 = 719_468;
+const DAYS_PER_400_YEARS: i64 = 146_097;
+
+/// A date in a listing has the time of day up to this age, then the year (`ls` has about the same).
+const RECENT: i64 = 180 * SECONDS_PER_DAY;
+
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
+/// The civil time of `seconds` since the epoch. Times outside the years 1 to 9999 give the nearest one
+/// inside.
+pub fn civil(seconds: i64) -> Civil {
+    let seconds = seconds.clamp(FIRST, LAST);
+    let days = seconds.div_euclid(SECONDS_PER_DAY) + DAYS_BEFORE_EPOCH;
+    let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
+    let (era, of_era) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    Civil {
+        year: u16::try_from(era * 400 + year_of_era + i64::from(month <= 2)).unwrap_or(u16::MAX),
+        month: small(month),
+        day: small(day_of_year - (153 * month_from_march + 2) / 5 + 1),
+        hour: small(of_day / 3_600),
+        minute: small(of_day / 60 % 60),
+        second: small(of_day % 60),
+    }
+}
+
+fn small(value: i64) -> u8 {
+    u8::try_from(value).unwrap_or(u8::MAX)
+}
+
+/// Seconds since the epoch, or `None` if the calendar or the clock has no such moment.
+pub fn timestamp(civil: &Civil) -> Option<i64> {
+    let valid = (1..=9999).contains(&civil.year)
+        && (1..=days_in_month(civil.year, civil.month)).contains(&civil.day)
+        && civil.hour < 24
+        && civil.minute < 60
+        && civil.second < 60;
+    if !valid {
+        return None;
+    }
+    let (month, day) = (i64::from(civil.month), i64::from(civil.day));
+    let year = i64::from(civil.year) - i64::from(month <= 2);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - DAYS_BEFORE_EPOCH;
+    let of_day = i64::from(civil.hour) * 3_600 + i64::from(civil.minute) * 60 + i64::from(civil.second);
+    Some(days * SECONDS_PER_DAY + of_day)
+}
+
+/// 0 for a month that does not exist.
+fn days_in_month(year: u16, month: u8) -> u8 {
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        _ => 0,
+    }
+}
+
+/// Appends `YYYYMMDDHHMMSS`, the time-val of RFC 3659 §2.3, for MDTM and the modify fact.
+pub fn write_time_val(out: &mut Vec<u8>, secs: i64) {
+    let at = civil(secs);
+    let ([y1, y2, y3, y4], [m1, m2], [d1, d2]) = (four(at.year), two(at.month), two(at.day));
+    let ([h1, h2], [n1, n2], [s1, s2]) = (two(at.hour), two(at.minute), two(at.second));
+    out.extend_from_slice(&[y1, y2, y3, y4, m1, m2, d1, d2, h1, h2, n1, n2, s1, s2]);
+}
+
+/// Appends twelve columns: `Mmm dd HH:MM` if it is at most 180 days before `now` and not after it,
+/// else `Mmm dd  YYYY`. Both times are seconds since the epoch.
+pub fn write_listing_date(out: &mut Vec<u8>, secs: i64, now: i64) {
+    let at = civil(secs);
+    let month = MONTHS.get(usize::from(at.month).saturating_sub(1)).unwrap_or(&b"???");
+    let ([m1, m2, m3], [d1, d2]) = (**month, two(at.day));
+    out.extend_from_slice(&[m1, m2, m3, b' ', d1, d2, b' ']);
+    if (0..=RECENT).contains(&now.saturating_sub(secs)) {
+        let ([h1, h2], [n1, n2]) = (two(at.hour), two(at.minute));
+        out.extend_from_slice(&[h1, h2, b':', n1, n2]);
+    } else {
+        let [y1, y2, y3, y4] = four(at.year);
+        out.extend_from_slice(&[b' ', y1, y2, y3, y4]);
+    }
+}
+
+/// Appends `YYYY-MM-DDTHH:MM:SS.mmmZ` (RFC 3339) for the log. More than 999 milliseconds count as 999.
+pub fn write_rfc3339(out: &mut Vec<u8>, secs: i64, millis: u32) {
+    let at = civil(secs);
+    let ([y1, y2, y3, y4], [m1, m2], [d1, d2]) = (four(at.year), two(at.month), two(at.day));
+    out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T']);
+    let ([h1, h2], [n1, n2], [s1, s2]) = (two(at.hour), two(at.minute), two(at.second));
+    out.extend_from_slice(&[h1, h2, b':', n1, n2, b':', s1, s2, b'.']);
+    let [_, f1, f2, f3] = four(u16::try_from(millis).unwrap_or(u16::MAX).min(999));
+    out.extend_from_slice(&[f1, f2, f3, b'Z']);
+}
+
+/// The last two digits.
+fn two(value: u8) -> [u8; 2] {
+    [b'0' + value / 10 % 10, b'0' + value % 10]
+}
+
+/// The last four digits.
+fn four(value: u16) -> [u8; 4] {
+    let [a, b] = two((value / 100 % 100) as u8);
+    let [c, d] = two((value % 100) as u8);
+    [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::civil::DateTime;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = b"> ".to_vec();
+        write(&mut out);
+        String::from_utf8(out.split_off(2)).unwrap()
+    }
+
+    #[test]
+    fn the_ends_of_time_hold() {
+        let first = Civil {
+            year: 1,
+            month: 1,
+            day: 1,
+            hour: 0,
+            minute: 0,
+            second: 0,
+        };
+        let last = Civil {
+            year: 9999,
+            month: 12,
+            day: 31,
+            hour: 23,
+            minute: 59,
+            second: 59,
+        };
+        assert_eq!((civil(FIRST), civil(i64::MIN)), (first, first));
+        assert_eq!((civil(LAST), civil(i64::MAX)), (last, last));
+        assert_eq!((timestamp(&first), timestamp(&last)), (Some(FIRST), Some(LAST)));
+    }
+
+    #[test]
+    fn every_400th_year_has_a_leap_day_after_all() {
+        let leap_day = |year| {
+            timestamp(&Civil {
+                year,
+                month: 2,
+                day: 29,
+                hour: 0,
+                minute: 0,
+                second: 0,
+            })
+        };
+        assert_eq!(leap_day(2000), Some(951_782_400));
+        assert_eq!(leap_day(2024), Some(1_709_164_800));
+        assert_eq!((leap_day(1900), leap_day(2023), leap_day(2100)), (None, None, None));
+    }
+
+    #[test]
+    fn a_listing_has_the_time_for_180_days_and_else_the_year() {
+        let now = 1_767_225_600; // 2026-01-01T00:00:00Z
+        let date = |secs| written(|out| write_listing_date(out, secs, now));
+        assert_eq!(date(now), "Jan 01 00:00");
+        assert_eq!(date(now + 1), "Jan 01  2026");
+        assert_eq!(date(now - 1), "Dec 31 23:59");
+        assert_eq!(date(now - 180 * 86_400), "Jul 05 00:00");
+        assert_eq!(date(now - 180 * 86_400 - 1), "Jul 04  2025");
+        assert_eq!(date(i64::MIN), "Jan 01  0001");
+        assert_eq!(date(i64::MAX), "Dec 31  9999");
+    }
+
+    #[test]
+    fn times_are_written_as_the_rfcs_have_them() {
+        let secs = 1_709_210_096;
+        assert_eq!(written(|out| write_time_val(out, secs)), "20240229123456");
+        assert_eq!(written(|out| write_rfc3339(out, secs, 7)), "2024-02-29T12:34:56.007Z");
+        assert_eq!(
+            written(|out| write_rfc3339(out, secs, 1_000)),
+            "2024-02-29T12:34:56.999Z"
+        );
+    }
+
+    fn jiff_of(seconds: i64) -> DateTime {
+        TimeZone::UTC.to_datetime(Timestamp::from_second(seconds).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn civil_agrees_with_jiff(seconds in FIRST..=Timestamp::MAX.as_second()) {
+            let theirs = jiff_of(seconds);
+            let ours = civil(seconds);
+            prop_assert_eq!(i16::try_from(ours.year).unwrap(), theirs.year());
+            prop_assert_eq!(i8::try_from(ours.month).unwrap(), theirs.month());
+            prop_assert_eq!(i8::try_from(ours.day).unwrap(), theirs.day());
+            prop_assert_eq!(i8::try_from(ours.hour).unwrap(), theirs.hour());
+            prop_assert_eq!(i8::try_from(ours.minute).unwrap(), theirs.minute());
+            prop_assert_eq!(i8::try_from(ours.second).unwrap(), theirs.second());
+            prop_assert_eq!(timestamp(&ours), Some(seconds));
+        }
+
+        #[test]
+        fn writers_agree_with_jiff(seconds in FIRST..=Timestamp::MAX.as_second(), age in -400i64..400) {
+            let theirs = jiff_of(seconds);
+            let time_val = written(|out| write_time_val(out, seconds));
+            prop_assert_eq!(time_val, theirs.strftime("%Y%m%d%H%M%S").to_string());
+            let log = written(|out| write_rfc3339(out, seconds, 42));
+            prop_assert_eq!(log, theirs.strftime("%Y-%m-%dT%H:%M:%S.042Z").to_string());
+            let format = if (0..=180).contains(&age) { "%b %d %H:%M" } else { "%b %d  %Y" };
+            let date = written(|out| write_listing_date(out, seconds, seconds + age * 86_400));
+            prop_assert_eq!(date, theirs.strftime(format).to_string());
+        }
+
+        #[test]
+        fn only_real_moments_have_a_timestamp(
+            year in prop_oneof![0u16..=10_000, 1995u16..2005],
+            month in 0u8..=13,
+            day in prop_oneof![0u8..=32, 27u8..=32],
+            hour in 0u8..=24,
+            minute in prop_oneof![0u8..=59, 0u8..=255],
+            second in prop_oneof![0u8..=59, 0u8..=61],
+        ) {
+            let small = |value: u8| i8::try_from(value).unwrap_or(i8::MAX);
+            let theirs = DateTime::new(
+                i16::try_from(year).unwrap(),
+                small(month),
+                small(day),
+                small(hour),
+                small(minute),
+                small(second),
+                0,
+            );
+            let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+            let expected = theirs
+                .ok()
+                .filter(|_| (1..=9999).contains(&year))
+                .map(|moment| moment.duration_since(epoch).as_secs());
+            let ours = timestamp(&Civil { year, month, day, hour, minute, second });
+            prop_assert_eq!(ours, expected);
+        }
+    }
+}
