@@ -1,0 +1,78 @@
+//! From credentials to a principal. Anonymous first: `anonymous` and `ftp` are the users there are.
+
+/// One who may be logged in, as a user of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    name: &'static str,
+    id: UserId,
+}
+
+/// Which user a session counts for. All names of the anonymous user are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UserId(u32);
+
+impl UserId {
+    /// The anonymous user.
+    pub const ANONYMOUS: UserId = UserId(1);
+}
+
+impl Principal {
+    /// The name for the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Which user's count a session of this principal is part of.
+    #[must_use]
+    pub fn id(&self) -> UserId {
+        self.id
+    }
+}
+
+/// A user name that was offered with USER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// `anonymous` or `ftp`, in any case: any password will do.
+    Anonymous,
+}
+
+impl Claim {
+    /// Who the name claims to be; `None` where there is no such user. A name that nobody has is refused
+    /// at once, so that nobody sends a password in clear for nothing.
+    #[must_use]
+    pub fn parse(name: &[u8]) -> Option<Claim> {
+        let known = [b"anonymous".as_slice(), b"ftp"];
+        known
+            .iter()
+            .any(|k| k.eq_ignore_ascii_case(name))
+            .then_some(Claim::Anonymous)
+    }
+
+    /// The principal, if the password is right. Any is for the anonymous user (RFC 1635).
+    #[must_use]
+    pub fn verify(&self, _password: &[u8]) -> Option<Principal> {
+        match self {
+            Claim::Anonymous => Some(Principal {
+                name: "anonymous",
+                id: UserId::ANONYMOUS,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_anonymous_user_has_two_names_and_no_other_user_is_known() {
+        for name in ["anonymous", "ftp", "FTP", "Anonymous"] {
+            let claim = Claim::parse(name.as_bytes()).unwrap();
+            assert_eq!(claim.verify(b"").unwrap().id(), UserId::ANONYMOUS, "{name}");
+        }
+        for name in ["", "root", "anonymous ", "ftp\0", "anonymou"] {
+            assert_eq!(Claim::parse(name.as_bytes()), None, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Data ports and data connections: how they are opened, by whom, and how they are closed.
+
+use super::passive::{PassiveListener, PassivePorts};
+use super::pulse::{Phase, Tick};
+use super::wait::{Stop, Watch, wait};
+use crate::limits::BACKSTOP;
+use crate::proto::hostport::canonical;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, shutdown, sockopt};
+use socket2::Socket;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Where the next data connection will come from or go to.
+#[derive(Debug, Default)]
+pub enum DataPort {
+    /// Nowhere: neither PASV nor PORT came before.
+    #[default]
+    None,
+    /// PORT or EPRT: the server connects to this address, from `local`.
+    Active {
+        /// The client's data port.
+        remote: SocketAddr,
+        /// The server's address of the control connection.
+        local: IpAddr,
+    },
+    /// PASV or EPSV: the client connects here.
+    Passive(PassiveListener),
+}
+
+/// Why there is no data connection, or why it did not serve to its end.
+#[derive(Debug)]
+pub enum DataError {
+    /// 425: neither PASV nor PORT came before.
+    NoPort,
+    /// 425: it could not be opened.
+    CannotOpen,
+    /// 425: the client did not connect in time.
+    NotInTime,
+    /// 426: it broke.
+    Broken,
+    /// 451: the file or folder failed.
+    Local,
+    /// What ended the wait.
+    Stopped(Stop),
+}
+
+impl From<Stop> for DataError {
+    fn from(stop: Stop) -> Self {
+        DataError::Stopped(stop)
+    }
+}
+
+/// An open data connection. Unless it was finished, dropping it resets it, so that nothing of it stays
+/// behind in the kernel (an orphan with unsent data holds its memory for minutes).
+#[derive(Debug)]
+pub struct DataConnection {
+    socket: OwnedFd,
+    finished: bool,
+}
+
+impl DataPort {
+    /// Opens the data connection, to or from `peer` alone, within `timeout`. The port is used up
+    /// whatever comes of it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn open(
+        self,
+        watch: &mut dyn Watch,
+        ports: &PassivePorts,
+        peer: IpAddr,
+        timeout: Duration,
+    ) -> Result<DataConnection, DataError> {
+        let until = Tick::now().after(timeout);
+        watch.pulse().enter(Phase::Connect, until.after(BACKSTOP));
+        let opened = match self {
+            DataPort::None => Err(DataError::NoPort),
+            DataPort::Active { remote, local } => open_active(watch, ports.outgoing(local), remote, until),
+            DataPort::Passive(listener) => open_passive(watch, &listener, peer, until),
+        };
+        opened.map_err(|error| match error {
+            DataError::Stopped(Stop::TimedOut) => DataError::NotInTime,
+            other => other,
+        })
+    }
+}
+
+/// Takes the first connection that comes from the peer of the control connection. A stranger's is
+/// dropped, and the port goes on listening for its owner (RFC 2577 §5).
+fn open_passive(
+    watch: &mut dyn Watch,
+    listener: &PassiveListener,
+    peer: IpAddr,
+    until: Tick,
+) -> Result<DataConnection, DataError> {
+    loop {
+        match acceptfrom_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, address)) => {
+                let connection = DataConnection {
+                    socket,
+                    finished: false,
+                };
+                let from = address.and_then(|address| SocketAddr::try_from(address).ok());
+                if from.is_some_and(|from| canonical(from.ip()) == canonical(peer)) {
+                    return Ok(connection);
+                }
+                log::debug!("a stranger came to passive port {}", listener.port());
+            }
+            Err(Errno::AGAIN) => wait(watch, listener.socket.as_fd(), PollFlags::IN, until)?,
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+            Err(_) => return Err(DataError::CannotOpen),
+        }
+        if until.left(Tick::now()) == Some(Duration::ZERO) {
+            return Err(DataError::NotInTime);
+        }
+    }
+}
+
+/// Connects from the address at which the client reached the server.
+fn open_active(
+    watch: &mut dyn Watch,
+    socket: io::Result<Socket>,
+    remote: SocketAddr,
+    until: Tick,
+) -> Result<DataConnection, DataError> {
+    let socket = socket.map_err(|_| DataError::CannotOpen)?;
+    let connection = DataConnection {
+        socket: socket.into(),
+        finished: false,
+    };
+    match connect(&connection.socket, &remote) {
+        Ok(()) => return Ok(connection),
+        Err(Errno::INPROGRESS | Errno::INTR) => wait(watch, connection.as_fd(), PollFlags::OUT, until)?,
+        Err(_) => return Err(DataError::CannotOpen),
+    }
+    match sockopt::socket_error(&connection.socket) {
+        Ok(Ok(())) => Ok(connection),
+        _ => Err(DataError::CannotOpen),
+    }
+}
+
+impl DataConnection {
+    /// Ends the connection in order: all that was written is sent and FIN after it, and the peer has
+    /// closed its side, within `timeout`.
+    ///
+    /// # Errors
+    /// [`DataError::Broken`] where the peer did not take it all.
+    pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
+        let until = Tick::now().after(timeout);
+        watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
+        shutdown(&self.socket, Shutdown::Write).map_err(|_| DataError::Broken)?;
+        match wait(watch, self.socket.as_fd(), PollFlags::RDHUP, until) {
+            Ok(()) => {}
+            Err(Stop::TimedOut) => return Err(DataError::Broken),
+            Err(stop) => return Err(stop.into()),
+        }
+        match sockopt::socket_error(&self.socket) {
+            Ok(Ok(())) => {
+                self.finished = true;
+                Ok(())
+            }
+            _ => Err(DataError::Broken),
+        }
+    }
+}
+
+impl AsFd for DataConnection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for DataConnection {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Linger 0: closing sends RST and frees what was not sent. It can fail only on a
+            // connection that is gone already.
+            let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+        }
+    }
+}

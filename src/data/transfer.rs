@@ -1,0 +1,179 @@
+//! Sending over an open data connection: a file as it is, a file in ASCII, or lines.
+//!
+//! Nothing here opens, names or ends anything; it moves bytes, tells the pulse how many, and waits in
+//! [`wait`] alone. Stalls and slow peers are the reaper's business.
+
+use super::port::{DataConnection, DataError};
+use super::pulse::{Phase, Tick};
+use super::wait::{Watch, glance, wait};
+use crate::limits::{NOTSENT_LOWAT, SENDFILE_CHUNK, UNHEARD_MAX};
+use crate::proto::ascii;
+use rustix::event::PollFlags;
+use rustix::fs::sendfile;
+use rustix::io::{Errno, pread};
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The open data connection of one transfer, with the control connection that is heard meanwhile.
+pub struct Outgoing<'a> {
+    connection: &'a DataConnection,
+    watch: &'a mut dyn Watch,
+    sent: u64,
+    unheard: u64,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Begins to send; `expected` is the number of bytes, where it is known.
+    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, expected: Option<u64>) -> Self {
+        watch.pulse().enter(Phase::Transfer, Tick::NEVER);
+        if expected.is_none_or(|bytes| bytes > u64::from(NOTSENT_LOWAT)) {
+            // Without it the transfer works as well, and only a stalled one costs more memory.
+            let _ = SockRef::from(connection).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+        }
+        Outgoing {
+            connection,
+            watch,
+            sent: 0,
+            unheard: 0,
+        }
+    }
+
+    /// Bytes sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Sends `file` from `offset` to `end` as it is.
+    ///
+    /// # Errors
+    /// [`DataError::Local`] where the file is shorter than it was, or can't be read.
+    pub fn file(&mut self, file: BorrowedFd<'_>, offset: u64, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
+        let mut position = offset;
+        while position < end {
+            let chunk = usize::try_from(end - position)
+                .unwrap_or(SENDFILE_CHUNK)
+                .min(SENDFILE_CHUNK);
+            let before = position;
+            match sendfile(self.connection, file, Some(&mut position), chunk) {
+                Ok(0) => return Err(DataError::Local),
+                Ok(_) => self.count(position - before)?,
+                Err(Errno::AGAIN) => self.wait()?,
+                Err(Errno::INTR) => {}
+                // Some file systems can't feed sendfile.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.copy(file, position, end, buffer),
+                Err(error) => return Err(broken_or_local(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, file: BorrowedFd<'_>, offset: u64, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
+        let mut position = offset;
+        while position < end {
+            let most = usize::try_from(end - position)
+                .unwrap_or(buffer.len())
+                .min(buffer.len());
+            let read = self.read(file, buffer.get_mut(..most), position)?;
+            self.bytes(buffer.get(..read).unwrap_or_default())?;
+            position += read as u64;
+        }
+        Ok(())
+    }
+
+    /// Sends `file` up to `end` in ASCII: each line feed as CR LF (RFC 959 §3.1.1.1).
+    ///
+    /// # Errors
+    /// As for [`Outgoing::file`].
+    pub fn ascii_file(&mut self, file: BorrowedFd<'_>, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
+        // One third is read into, two thirds hold what it becomes at the worst.
+        let (input, output) = buffer.split_at_mut(buffer.len() / 3);
+        let mut position = 0;
+        while position < end {
+            let most = usize::try_from(end - position).unwrap_or(input.len()).min(input.len());
+            let read = self.read(file, input.get_mut(..most), position)?;
+            position += read as u64;
+            let mut rest = input.get(..read).unwrap_or_default();
+            while !rest.is_empty() {
+                let (consumed, produced) = ascii::to_network(rest, output);
+                self.bytes(output.get(..produced).unwrap_or_default())?;
+                rest = rest.get(consumed..).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Errors
+    /// What ended the transfer.
+    pub fn bytes(&mut self, mut bytes: &[u8]) -> Result<(), DataError> {
+        while !bytes.is_empty() {
+            match send(self.connection, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    self.count(count as u64)?;
+                }
+                Err(Errno::AGAIN) => self.wait()?,
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(DataError::Broken),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears the control connection although there is nothing to send.
+    ///
+    /// # Errors
+    /// What ends the transfer.
+    pub fn breathe(&mut self) -> Result<(), DataError> {
+        Ok(glance(self.watch)?)
+    }
+
+    fn read(&self, file: BorrowedFd<'_>, buffer: Option<&mut [u8]>, position: u64) -> Result<usize, DataError> {
+        match pread(file, buffer.unwrap_or_default(), position) {
+            // It was longer when the transfer began: what was promised can't be sent.
+            Ok(0) | Err(_) => Err(DataError::Local),
+            Ok(read) => Ok(read),
+        }
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), DataError> {
+        self.sent += bytes;
+        self.unheard += bytes;
+        self.watch.pulse().moved(bytes);
+        if self.unheard >= UNHEARD_MAX {
+            self.unheard = 0;
+            glance(self.watch)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), DataError> {
+        self.unheard = 0;
+        Ok(wait(self.watch, self.connection.as_fd(), PollFlags::OUT, Tick::NEVER)?)
+    }
+}
+
+/// sendfile(2) has two ends: these are errors of the socket's, all others are of the file's.
+fn broken_or_local(error: Errno) -> DataError {
+    match error {
+        Errno::PIPE | Errno::CONNRESET | Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::NOTCONN => {
+            DataError::Broken
+        }
+        _ => DataError::Local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_ends_of_sendfile_are_told_apart() {
+        assert!(matches!(broken_or_local(Errno::PIPE), DataError::Broken));
+        assert!(matches!(broken_or_local(Errno::CONNRESET), DataError::Broken));
+        assert!(matches!(broken_or_local(Errno::IO), DataError::Local));
+    }
+}

@@ -1,0 +1,121 @@
+//! The one place where a worker waits for more than its prompt: poll(2) on the control connection and
+//! at most one other descriptor, with a deadline.
+//!
+//! Whatever a worker waits for, it hears the control connection: a `shutdown` of that socket by the
+//! reaper ends any wait, and ABOR, STAT, NOOP and QUIT are served during a transfer.
+
+use super::pulse::{Pulse, Reason, Tick};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Timespec;
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What ends a wait other than its being over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The client sent ABOR.
+    Abort,
+    /// The control connection is gone.
+    ControlLost,
+    /// The reaper wants the session to end.
+    Marked(Reason),
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// The control connection, as those who wait for something else see it.
+pub trait Watch {
+    /// Its descriptor.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+    /// The pulse of its session.
+    fn pulse(&self) -> &Pulse;
+    /// Serves what was received already and may be served now, writes the replies that wait, and tells
+    /// what to listen for: nothing to read once a command waits that can't be served now.
+    ///
+    /// # Errors
+    /// What ends the wait.
+    fn prepare(&mut self) -> Result<PollFlags, Stop>;
+    /// Something was heard: receives it.
+    ///
+    /// # Errors
+    /// What ends the wait.
+    fn heard(&mut self, events: PollFlags) -> Result<(), Stop>;
+}
+
+/// Waits until `other` is ready for one of `flags` (or broken, which the next call on it will tell),
+/// serving the control connection meanwhile.
+///
+/// # Errors
+/// What ended the wait before.
+pub fn wait(watch: &mut dyn Watch, other: BorrowedFd<'_>, flags: PollFlags, until: Tick) -> Result<(), Stop> {
+    loop {
+        check(watch.pulse())?;
+        let interest = watch.prepare()?;
+        let left = remaining(until)?;
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(watch.descriptor(), interest),
+            PollFd::from_borrowed_fd(other, flags),
+        ];
+        poll_for(&mut descriptors, left)?;
+        let (control, ready) = (descriptors[0].revents(), !descriptors[1].revents().is_empty());
+        if !control.is_empty() {
+            watch.heard(control)?;
+        }
+        if ready {
+            return check(watch.pulse());
+        }
+    }
+}
+
+/// Looks at the control connection without waiting, for those who never have to wait.
+///
+/// # Errors
+/// What ends the transfer.
+pub fn glance(watch: &mut dyn Watch) -> Result<(), Stop> {
+    check(watch.pulse())?;
+    let interest = watch.prepare()?;
+    let mut descriptors = [PollFd::from_borrowed_fd(watch.descriptor(), interest)];
+    poll_for(&mut descriptors, Some(Duration::ZERO))?;
+    let events = descriptors[0].revents();
+    if events.is_empty() {
+        return Ok(());
+    }
+    watch.heard(events)?;
+    watch.prepare().map(|_| ())
+}
+
+/// Waits until the control connection can be written to.
+///
+/// # Errors
+/// What ended the wait before. A session that is marked already may still say goodbye: only the
+/// deadline and the reaper's second step, which breaks the connection, end that wait.
+pub fn wait_to_reply(control: BorrowedFd<'_>, until: Tick) -> Result<(), Stop> {
+    let left = remaining(until)?;
+    let mut descriptors = [PollFd::from_borrowed_fd(control, PollFlags::OUT)];
+    poll_for(&mut descriptors, left)?;
+    if descriptors[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        return Err(Stop::ControlLost);
+    }
+    Ok(())
+}
+
+fn check(pulse: &Pulse) -> Result<(), Stop> {
+    pulse.mark().map_or(Ok(()), |reason| Err(Stop::Marked(reason)))
+}
+
+fn remaining(until: Tick) -> Result<Option<Duration>, Stop> {
+    match until.left(Tick::now()) {
+        Some(Duration::ZERO) => Err(Stop::TimedOut),
+        left => Ok(left),
+    }
+}
+
+fn poll_for(descriptors: &mut [PollFd<'_>], left: Option<Duration>) -> Result<(), Stop> {
+    let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(descriptors, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        // The kernel is out of memory: the session can't wait for anything, so it has to end.
+        Err(_) => Err(Stop::ControlLost),
+    }
+}

@@ -1,0 +1,305 @@
+//! The control connection: lines in, replies out, and what is served while a transfer runs.
+//!
+//! Replies are gathered and written together before the session waits for anything, so pipelined
+//! commands cost few system calls, and nobody ever waits with a reply unsent.
+
+use crate::data::pulse::{Phase, Pulse, Tick};
+use crate::data::wait::{Stop, Watch, wait_to_reply};
+use crate::limits::{GOODBYE_DRAIN_MAX, REPLY_BUFFER};
+use crate::proto::command::Request;
+use crate::proto::hostport::canonical;
+use crate::proto::line::{LineBuffer, LineError};
+use crate::proto::reply::{self, Reply};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, getsockname, recv, send};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// The control connection of one session.
+pub struct ControlConnection<'a> {
+    socket: BorrowedFd<'a>,
+    pulse: &'a Pulse,
+    lines: &'a mut LineBuffer,
+    out: &'a mut Vec<u8>,
+    reply_timeout: Duration,
+    transfer: Transfer,
+    quit: bool,
+}
+
+/// What is known of the transfer that runs, for STAT.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Transfer {
+    /// Bytes that will be sent, where it is known.
+    pub expected: Option<u64>,
+    /// Bytes the session had moved when it began.
+    pub base: u64,
+}
+
+/// What came instead of a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// A line is there.
+    Line,
+    /// A line was too long and was thrown away whole.
+    TooLong,
+    /// A line that does not end; the connection has to be closed.
+    Endless,
+}
+
+impl<'a> ControlConnection<'a> {
+    /// Takes over the connection. `lines` and `out` are the worker's, and are emptied.
+    pub fn new(
+        socket: BorrowedFd<'a>,
+        pulse: &'a Pulse,
+        lines: &'a mut LineBuffer,
+        out: &'a mut Vec<u8>,
+        reply_timeout: Duration,
+    ) -> Self {
+        lines.reset();
+        out.clear();
+        ControlConnection {
+            socket,
+            pulse,
+            lines,
+            out,
+            reply_timeout,
+            transfer: Transfer::default(),
+            quit: false,
+        }
+    }
+
+    /// Waits for a command line and puts it, without its end, into `line`. `phase` and `until` are what
+    /// the reaper goes by; they begin when there is nothing left to serve.
+    ///
+    /// # Errors
+    /// What ended the session: the connection is gone, or the reaper marked it.
+    pub fn read_line(&mut self, line: &mut Vec<u8>, phase: Phase, until: impl Fn() -> Tick) -> Result<Input, Stop> {
+        loop {
+            self.check()?;
+            line.clear();
+            let input = match self.lines.peek_line() {
+                Some(Ok(bytes)) => {
+                    line.extend_from_slice(bytes);
+                    Some(Input::Line)
+                }
+                Some(Err(LineError::TooLong)) => Some(Input::TooLong),
+                Some(Err(LineError::Endless)) => Some(Input::Endless),
+                None => None,
+            };
+            if let Some(input) = input {
+                self.lines.consume_line();
+                return Ok(input);
+            }
+            self.flush()?;
+            self.pulse.enter(phase, until());
+            self.receive(RecvFlags::empty())?;
+        }
+    }
+
+    /// Puts a reply into the line; it is written at the latest before the session waits.
+    ///
+    /// # Errors
+    /// As for [`ControlConnection::flush`].
+    pub fn send(&mut self, reply: &Reply) -> Result<(), Stop> {
+        reply.encode(self.out);
+        self.flush_when_full()
+    }
+
+    /// Puts the first line of a long reply into the line.
+    ///
+    /// # Errors
+    /// As for [`ControlConnection::flush`].
+    pub fn send_first(&mut self, code: u16, text: &[u8]) -> Result<(), Stop> {
+        reply::first_line(self.out, code, text);
+        self.flush_when_full()
+    }
+
+    /// Puts an inner line of a long reply into the line.
+    ///
+    /// # Errors
+    /// As for [`ControlConnection::flush`].
+    pub fn send_inner(&mut self, text: &[u8]) -> Result<(), Stop> {
+        reply::inner_line(self.out, text);
+        self.flush_when_full()
+    }
+
+    /// Writes all replies that wait.
+    ///
+    /// # Errors
+    /// The connection is gone, or the client does not read.
+    pub fn flush(&mut self) -> Result<(), Stop> {
+        let mut sent = 0;
+        let mut waiting: Option<(Tick, (Phase, Tick))> = None;
+        let outcome = loop {
+            let Some(rest) = self.out.get(sent..).filter(|rest| !rest.is_empty()) else {
+                break Ok(());
+            };
+            match send(self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(Errno::AGAIN) => {
+                    let (until, _) = *waiting.get_or_insert_with(|| {
+                        let before = self.pulse.phase();
+                        let until = Tick::now().after(self.reply_timeout);
+                        self.pulse.enter(Phase::Reply, until);
+                        // The reaper ends the session at the deadline; this wait outlives it by its grace.
+                        (until.after(2 * crate::limits::KILL_GRACE), before)
+                    });
+                    if let Err(stop) = wait_to_reply(self.socket, until) {
+                        break Err(stop);
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => break Err(Stop::ControlLost),
+            }
+        };
+        self.out.clear();
+        // A single long line may have grown it; memory does not stay at its high-water mark.
+        self.out.shrink_to(2 * REPLY_BUFFER);
+        if let Some((_, (phase, until))) = waiting {
+            self.pulse.enter(phase, until);
+        }
+        outcome
+    }
+
+    /// A transfer begins: STAT will speak of it.
+    pub fn begin_transfer(&mut self, expected: Option<u64>) {
+        self.transfer = Transfer {
+            expected,
+            base: self.pulse.total(),
+        };
+    }
+
+    /// Whether QUIT came during a transfer.
+    #[must_use]
+    pub fn quitting(&self) -> bool {
+        self.quit
+    }
+
+    /// The server's address of this connection, IPv4 as IPv4; `None` where the connection is broken.
+    #[must_use]
+    pub fn local_address(&self) -> Option<IpAddr> {
+        let address = SocketAddr::try_from(getsockname(self.socket).ok()?).ok()?;
+        Some(canonical(address.ip()))
+    }
+
+    /// Writes what waits and throws away what the client still sends, within bounds, so that closing the
+    /// socket does not destroy the last reply with a reset.
+    pub fn goodbye(&mut self) {
+        if self.flush().is_err() {
+            return;
+        }
+        let mut drained = 0;
+        let mut waste = [0u8; 1024];
+        while drained < GOODBYE_DRAIN_MAX {
+            match recv(self.socket, waste.as_mut_slice(), RecvFlags::DONTWAIT) {
+                Ok((count, _)) if count > 0 => drained += count,
+                _ => break,
+            }
+        }
+    }
+
+    /// Whether the session may go on.
+    ///
+    /// # Errors
+    /// The reaper has marked it.
+    pub fn check(&self) -> Result<(), Stop> {
+        self.pulse.mark().map_or(Ok(()), |reason| Err(Stop::Marked(reason)))
+    }
+
+    fn flush_when_full(&mut self) -> Result<(), Stop> {
+        if self.out.len() >= REPLY_BUFFER {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Receives what fits; at the end of the stream the connection is lost, or marked.
+    fn receive(&mut self, flags: RecvFlags) -> Result<(), Stop> {
+        match recv(self.socket, self.lines.spare(), flags) {
+            Ok((0, _)) => {
+                self.check()?;
+                Err(Stop::ControlLost)
+            }
+            Ok((count, _)) => {
+                self.lines.filled(count);
+                Ok(())
+            }
+            Err(Errno::INTR | Errno::AGAIN) => Ok(()),
+            Err(_) => Err(Stop::ControlLost),
+        }
+    }
+
+    /// Serves one of the commands that are heard during a transfer. `false`: it has to wait.
+    fn serve(&mut self) -> Result<bool, Stop> {
+        let Some(Ok(line)) = self.lines.peek_line() else {
+            return Ok(false);
+        };
+        let name = match Request::parse(line) {
+            Ok(request) if request.verb.gate.during_transfer && request.argument.is_empty() => request.verb.name,
+            _ => return Ok(false),
+        };
+        self.lines.consume_line();
+        match name {
+            "ABOR" => return Err(Stop::Abort),
+            "QUIT" => self.quit = true,
+            "STAT" => {
+                let status = self.status();
+                self.send(&status)?;
+            }
+            _ => self.send(&Reply::new(200, "NOOP: the transfer goes on."))?,
+        }
+        Ok(true)
+    }
+
+    fn status(&self) -> Reply {
+        let moved = self.pulse.total().saturating_sub(self.transfer.base);
+        let text = match self.transfer.expected {
+            Some(expected) => format!("Status: {moved} of {expected} bytes transferred"),
+            None => format!("Status: {moved} bytes transferred"),
+        };
+        Reply::with(213, text)
+    }
+
+    /// Whether a line waits that can only be served after the transfer.
+    fn holds_a_line(&mut self) -> bool {
+        self.lines.peek_line().is_some() || self.lines.is_full()
+    }
+}
+
+impl Watch for ControlConnection<'_> {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn pulse(&self) -> &Pulse {
+        self.pulse
+    }
+
+    fn prepare(&mut self) -> Result<PollFlags, Stop> {
+        while !self.quit && self.serve()? {}
+        self.flush()?;
+        Ok(if self.quit {
+            // The client may have closed its side already; only a broken connection is news.
+            PollFlags::empty()
+        } else if self.holds_a_line() {
+            PollFlags::RDHUP
+        } else {
+            PollFlags::IN | PollFlags::RDHUP
+        })
+    }
+
+    fn heard(&mut self, events: PollFlags) -> Result<(), Stop> {
+        self.check()?;
+        if events.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Err(Stop::ControlLost);
+        }
+        if events.contains(PollFlags::IN) {
+            return self.receive(RecvFlags::DONTWAIT);
+        }
+        // Closed by the client while a command still waits: there is nobody left to serve it for.
+        Err(Stop::ControlLost)
+    }
+}

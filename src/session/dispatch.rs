@@ -1,0 +1,79 @@
+//! From a line to a handler, through the gates.
+
+use super::{Session, answer, info};
+use crate::data::wait::Stop;
+use crate::policy::{Denied, permit};
+use crate::proto::command::{Command, Request};
+use crate::proto::pathname::Escaped;
+use crate::proto::reply::Reply;
+use crate::session::Seat;
+use crate::session::list::Form;
+
+impl<S: Seat> Session<'_, S> {
+    /// Executes one line; the reply is its final one.
+    pub(super) fn execute(&mut self, line: &[u8]) -> Result<Reply, Stop> {
+        let request = match Request::parse(line) {
+            Ok(request) => request,
+            Err(error) => {
+                log::debug!("{}: unknown command {}", self.ends.peer, Escaped(line));
+                return Ok(answer::syntax(error));
+            }
+        };
+        let argument = if request.verb.gate.secret {
+            b"***"
+        } else {
+            request.argument
+        };
+        log::debug!("{}: {} {}", self.ends.peer, request.verb.name, Escaped(argument));
+        if let Err(denied) = permit(self.subject(), &request) {
+            return Ok(answer::denied(denied));
+        }
+        match request.command() {
+            Ok(command) => self.dispatch(command),
+            Err(error) => Ok(answer::syntax(error)),
+        }
+    }
+
+    fn dispatch(&mut self, command: Command<'_>) -> Result<Reply, Stop> {
+        Ok(match command {
+            Command::User(name) => self.user(name),
+            Command::Pass(password) => self.pass(password),
+            Command::Acct => Reply::new(202, "No account is needed."),
+            Command::Rein => self.reinitialize(),
+            Command::Quit => info::goodbye(),
+            Command::Host => self.host(),
+            Command::Clnt => Reply::new(200, "Noted."),
+            Command::Cwd(path) => self.change_directory(path),
+            Command::Cdup => self.change_directory(b".."),
+            Command::Pwd => self.print_directory(),
+            Command::Active(address) => self.active(address),
+            Command::Pasv => self.passive(),
+            Command::Epsv(argument) => self.extended_passive(argument),
+            Command::Type(representation) => self.set_type(representation),
+            Command::Structure => Reply::new(200, "Structure is file."),
+            Command::Mode => Reply::new(200, "Mode is stream."),
+            Command::Rest(marker) => self.restart_at(marker),
+            Command::Allo => Reply::new(202, "No need to allocate."),
+            Command::Utf8(on) => info::utf8(on),
+            Command::MlstFacts(facts) => self.select_facts(facts),
+            Command::Retr(path) => return self.retrieve(path),
+            Command::List(argument) => return self.list(argument, Form::Long),
+            Command::Nlst(argument) => return self.list(argument, Form::Names),
+            Command::Mlsd(path) => return self.list_facts(path),
+            Command::Abor => self.abort(),
+            Command::Mlst(path) => self.facts_of(path),
+            Command::Size(path) => self.size(path),
+            Command::Mdtm(path) => self.modification_time(path),
+            Command::Stat(b"") => self.status(),
+            Command::Stat(argument) => return self.list_here(argument),
+            Command::Feat => self.features(),
+            Command::Help(verb) => info::help(verb),
+            Command::SiteHelp => info::site_help(),
+            Command::Syst => Reply::new(215, "UNIX Type: L8"),
+            Command::Noop => Reply::new(200, "NOOP ok."),
+            Command::Lang(tag) => info::language(tag),
+            Command::Write => answer::denied(Denied::ReadOnly),
+            Command::NotOffered => answer::denied(Denied::NotOffered),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! What the server tells of itself: FEAT, HELP, STAT, SITE HELP, LANG, OPTS UTF8.
+
+use super::Session;
+use crate::data::port::DataPort;
+use crate::proto::params::RepresentationType;
+use crate::proto::reply::Reply;
+use crate::proto::verb::{VERBS, Verb};
+use crate::session::Seat;
+use crate::session::login::Login;
+
+/// Verbs in a line of HELP.
+const HELP_COLUMNS: usize = 8;
+
+impl<S: Seat> Session<'_, S> {
+    /// RFC 2389: one line for each extension that works.
+    pub(super) fn features(&self) -> Reply {
+        let mut lines: Vec<Vec<u8>> = Vec::new();
+        for verb in VERBS {
+            let Some(feature) = verb.feature else { continue };
+            let mut line = feature.as_bytes().to_vec();
+            if verb.name == "MLST" {
+                self.facts.write_feat(&mut line);
+            }
+            lines.push(line);
+        }
+        lines.push(b"TVFS".to_vec());
+        lines.push(b"UTF8".to_vec());
+        lines.sort_unstable();
+        Reply::lines(211, "Extensions supported:", lines, "End")
+    }
+
+    pub(super) fn status(&self) -> Reply {
+        let login: Vec<u8> = match &self.login {
+            Login::LoggedIn(principal, _) => format!("Logged in as {}", principal.name()).into_bytes(),
+            Login::NeedUser | Login::NeedPass(_) => b"Not logged in".to_vec(),
+        };
+        let representation = match self.representation {
+            RepresentationType::Ascii => "TYPE: ASCII, STRU: file, MODE: stream",
+            RepresentationType::Image => "TYPE: image, STRU: file, MODE: stream",
+        };
+        let port = match self.port {
+            DataPort::None => "No data port",
+            DataPort::Active { .. } => "Data port: active",
+            DataPort::Passive(_) => "Data port: passive",
+        };
+        let client = format!("Connected to {}", self.peer());
+        let lines = vec![client.into_bytes(), login, representation.into(), port.into()];
+        Reply::lines(211, "plimsoll FTP server status:", lines, "End of status")
+    }
+}
+
+pub(super) fn goodbye() -> Reply {
+    Reply::new(221, "Goodbye.")
+}
+
+pub(super) fn help(argument: &[u8]) -> Reply {
+    let wanted = argument.trim_ascii();
+    if wanted.is_empty() {
+        let offered: Vec<&Verb> = VERBS
+            .iter()
+            .filter(|verb| verb.gate.offered && !verb.gate.writes)
+            .collect();
+        let lines = offered
+            .chunks(HELP_COLUMNS)
+            .map(|row| {
+                row.iter()
+                    .map(|verb| format!("{:<5}", verb.name))
+                    .collect::<String>()
+                    .into_bytes()
+            })
+            .collect();
+        return Reply::lines(
+            214,
+            "These commands are known:",
+            lines,
+            "HELP and a command explains it.",
+        );
+    }
+    match Verb::find(wanted) {
+        Some(verb) if verb.gate.offered => Reply::with(214, format!("{} {}: {}", verb.name, verb.syntax, verb.help)),
+        Some(verb) => Reply::with(214, format!("{} is known, but not offered here.", verb.name)),
+        None => Reply::new(501, "No such command."),
+    }
+}
+
+pub(super) fn site_help() -> Reply {
+    Reply::new(214, "SITE HELP")
+}
+
+pub(super) fn utf8(on: bool) -> Reply {
+    if on {
+        Reply::new(200, "UTF8 is always on.")
+    } else {
+        Reply::new(504, "UTF8 can't be switched off: names are bytes.")
+    }
+}
+
+/// RFC 2640 §4.1: replies are in English, and nothing else is offered.
+pub(super) fn language(tag: &[u8]) -> Reply {
+    let tag = tag.to_ascii_lowercase();
+    if tag.is_empty() || tag == b"en" || tag.starts_with(b"en-") {
+        Reply::new(200, "Replies are in English.")
+    } else {
+        Reply::new(504, "Replies are in English only.")
+    }
+}

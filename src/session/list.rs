@@ -1,0 +1,429 @@
+//! Listings: what is to be listed is decided before there is a data connection; then lines are made one
+//! by one and written as they come. Memory does not grow with the folder.
+
+use super::{Context, answer};
+use crate::data::port::DataError;
+use crate::data::transfer::Outgoing;
+use crate::proto::glob;
+use crate::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, facts_line, long_line};
+use crate::proto::pathname::{VirtualPath, shown};
+use crate::proto::reply::Reply;
+use crate::session::control::ControlConnection;
+use crate::vfs::{Fit, Folder, NameBuffer, ReadBuffer, Root, Status, VfsError};
+
+/// Entries looked at, and perhaps none of them shown, after which the control connection is heard.
+const BREATH: u32 = 256;
+
+/// How an entry is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As `ls -l` does.
+    Long,
+    /// The name alone.
+    Names,
+    /// As RFC 3659 §7 says.
+    Facts(Facts),
+}
+
+/// Which hidden names are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// None.
+    No,
+    /// All but `.` and `..`.
+    Almost,
+    /// All.
+    Yes,
+}
+
+/// What is to be listed: resolved and opened.
+pub(super) struct Listing {
+    what: What,
+    form: Form,
+    hidden: Hidden,
+    /// What is written before each name, so that it can be used as it is (NLST, RFC 1123 §4.1.2.7).
+    prefix: Vec<u8>,
+    now: i64,
+}
+
+enum What {
+    Folder {
+        folder: Folder,
+        path: VirtualPath,
+        pattern: Option<Vec<u8>>,
+    },
+    One {
+        status: Status,
+        name: Vec<u8>,
+        path: VirtualPath,
+    },
+}
+
+/// Where lines go.
+pub(super) trait Sink {
+    /// Takes one line without its end.
+    fn line(&mut self, text: &[u8]) -> Result<(), DataError>;
+    /// Nothing to write, but time has passed.
+    fn breathe(&mut self) -> Result<(), DataError>;
+}
+
+impl Listing {
+    /// Finds what `argument` means in `cwd`: a folder, one entry, or a pattern in a folder.
+    ///
+    /// # Errors
+    /// The reply, where there is no such thing.
+    pub(super) fn find(
+        context: &Context,
+        cwd: &VirtualPath,
+        argument: &[u8],
+        form: Form,
+        hidden: Hidden,
+        now: i64,
+    ) -> Result<Self, Reply> {
+        let listing = |what, prefix| Listing {
+            what,
+            form,
+            hidden,
+            prefix,
+            now,
+        };
+        if argument.is_empty() {
+            let folder = open(&context.root, cwd)?;
+            return Ok(listing(
+                What::Folder {
+                    folder,
+                    path: cwd.clone(),
+                    pattern: None,
+                },
+                Vec::new(),
+            ));
+        }
+        let path = cwd.join(argument).map_err(answer::path)?;
+        match context.root.open_folder(&path) {
+            Ok(folder) => {
+                let prefix = if form == Form::Names && path != *cwd {
+                    with_slash(argument)
+                } else {
+                    Vec::new()
+                };
+                Ok(listing(
+                    What::Folder {
+                        folder,
+                        path,
+                        pattern: None,
+                    },
+                    prefix,
+                ))
+            }
+            Err(VfsError::NotAFolder) => {
+                let status = context.root.status(&path).map_err(|error| answer::file(&error))?;
+                Ok(listing(
+                    What::One {
+                        status,
+                        name: argument.to_vec(),
+                        path,
+                    },
+                    Vec::new(),
+                ))
+            }
+            Err(VfsError::Missing) => {
+                let (parent, pattern) = split_pattern(argument).ok_or_else(|| answer::file(&VfsError::Missing))?;
+                let path = if parent.is_empty() {
+                    cwd.clone()
+                } else {
+                    cwd.join(parent).map_err(answer::path)?
+                };
+                let folder = open(&context.root, &path)?;
+                let prefix = if form == Form::Names {
+                    parent.to_vec()
+                } else {
+                    Vec::new()
+                };
+                Ok(listing(
+                    What::Folder {
+                        folder,
+                        path,
+                        pattern: Some(pattern.to_vec()),
+                    },
+                    prefix,
+                ))
+            }
+            Err(error) => Err(answer::file(&error)),
+        }
+    }
+
+    /// The listing of a folder and nothing else, for MLSD.
+    ///
+    /// # Errors
+    /// The reply, where it is no folder.
+    pub(super) fn of_folder(context: &Context, path: VirtualPath, facts: Facts) -> Result<Self, Reply> {
+        let folder = context.root.open_folder(&path).map_err(|error| match error {
+            VfsError::NotAFolder => Reply::new(501, "MLSD is for folders: that is not a folder."),
+            error => answer::file(&error),
+        })?;
+        let what = What::Folder {
+            folder,
+            path,
+            pattern: None,
+        };
+        Ok(Listing {
+            what,
+            form: Form::Facts(facts),
+            hidden: Hidden::Almost,
+            prefix: Vec::new(),
+            now: 0,
+        })
+    }
+
+    /// The pathname of what is listed.
+    pub(super) fn path(&self) -> VirtualPath {
+        match &self.what {
+            What::Folder { path, .. } | What::One { path, .. } => path.clone(),
+        }
+    }
+
+    /// Writes the lines.
+    ///
+    /// # Errors
+    /// What ended the sink, or that the folder can't be read on.
+    pub(super) fn write(
+        &self,
+        root: &Root,
+        names: &mut NameBuffer,
+        read: &mut ReadBuffer,
+        sink: &mut dyn Sink,
+    ) -> Result<(), DataError> {
+        let mut line = Vec::with_capacity(LISTING_LINE_MAX);
+        let (folder, path, pattern) = match &self.what {
+            What::One { status, name, .. } => {
+                self.format(&mut line, name, status, None);
+                return sink.line(&line);
+            }
+            What::Folder { folder, path, pattern } => (folder, path, pattern.as_deref()),
+        };
+        if self.hidden == Hidden::Yes && self.form == Form::Long && pattern.is_none() {
+            self.write_dots(root, folder, path, &mut line, sink)?;
+        }
+        let keep = |name: &[u8]| match pattern {
+            Some(pattern) => glob::matches(pattern, name),
+            None => self.hidden != Hidden::No || !name.starts_with(b"."),
+        };
+        let mut emitter = Emitter {
+            listing: self,
+            root,
+            folder,
+            path,
+            line,
+            target: [0; crate::limits::PATH_MAX],
+            seen: 0,
+            sink,
+        };
+        match names.collect(folder, read, keep) {
+            Ok(Fit::All) => names.sorted().try_for_each(|name| emitter.emit(name)),
+            Ok(Fit::TooMany) => {
+                let mut entries = folder.entries(read).map_err(|_| DataError::Local)?;
+                while let Some(name) = entries.next_name().map_err(|_| DataError::Local)? {
+                    if keep(name) {
+                        emitter.emit(name)?;
+                    } else {
+                        emitter.breathe()?;
+                    }
+                }
+                Ok(())
+            }
+            Err(_) => Err(DataError::Local),
+        }
+    }
+
+    fn write_dots(
+        &self,
+        root: &Root,
+        folder: &Folder,
+        path: &VirtualPath,
+        line: &mut Vec<u8>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), DataError> {
+        let parent = root.status(&path.parent());
+        for (name, status) in [(b".".as_slice(), folder.status(b".")), (b"..", parent)] {
+            if let Ok(status) = status {
+                self.format(line, name, &status, None);
+                sink.line(line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn format(&self, line: &mut Vec<u8>, name: &[u8], status: &Status, target: Option<&[u8]>) {
+        line.clear();
+        match self.form {
+            Form::Names => {
+                shown(&self.prefix, line);
+                shown(name, line);
+            }
+            Form::Long => long_line(line, &entry(name, status, target), self.now),
+            Form::Facts(facts) => facts_line(line, &entry(name, status, target), facts, name),
+        }
+    }
+}
+
+/// Makes the lines of one folder.
+struct Emitter<'a> {
+    listing: &'a Listing,
+    root: &'a Root,
+    folder: &'a Folder,
+    path: &'a VirtualPath,
+    line: Vec<u8>,
+    target: [u8; crate::limits::PATH_MAX],
+    seen: u32,
+    sink: &'a mut dyn Sink,
+}
+
+impl Emitter<'_> {
+    /// One entry; one that is gone meanwhile is passed over.
+    fn emit(&mut self, name: &[u8]) -> Result<(), DataError> {
+        self.breathe()?;
+        if self.listing.form == Form::Names {
+            self.line.clear();
+            shown(&self.listing.prefix, &mut self.line);
+            shown(name, &mut self.line);
+            return self.sink.line(&self.line);
+        }
+        let Ok(mut status) = self.folder.status(name) else {
+            return Ok(());
+        };
+        let mut target = None;
+        if status.kind == Kind::Link {
+            match self.listing.form {
+                Form::Facts(_) => status = self.behind(name, status),
+                Form::Long | Form::Names => target = self.folder.read_link(name, &mut self.target).ok(),
+            }
+        }
+        self.listing.format(&mut self.line, name, &status, target);
+        self.sink.line(&self.line)
+    }
+
+    /// For programs, a link to a file is that file; a link to a folder stays a link, because basic-ftp
+    /// would go into it and delete.
+    fn behind(&self, name: &[u8], link: Status) -> Status {
+        match self.root.follow(self.path, name) {
+            Ok(Some(status)) if status.kind == Kind::File => status,
+            _ => link,
+        }
+    }
+
+    fn breathe(&mut self) -> Result<(), DataError> {
+        self.seen = self.seen.wrapping_add(1);
+        if self.seen.is_multiple_of(BREATH) {
+            self.sink.breathe()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The entry that a status and a name make.
+pub(super) fn entry<'a>(name: &'a [u8], status: &Status, target: Option<&'a [u8]>) -> Entry<'a> {
+    Entry {
+        name,
+        kind: status.kind,
+        mode: status.mode,
+        size: status.size,
+        modified: status.modified,
+        links: status.links.into(),
+        device: status.device,
+        inode: status.inode,
+        target,
+    }
+}
+
+/// Lines over a data connection: CRLF in every representation type (RFC 959 §4.1.3), gathered in the
+/// worker's buffer.
+pub(super) struct DataSink<'a, 'b> {
+    sender: &'a mut Outgoing<'b>,
+    buffer: &'a mut [u8],
+    used: usize,
+}
+
+impl<'a, 'b> DataSink<'a, 'b> {
+    pub(super) fn new(sender: &'a mut Outgoing<'b>, buffer: &'a mut [u8]) -> Self {
+        DataSink {
+            sender,
+            buffer,
+            used: 0,
+        }
+    }
+
+    /// Sends what is left.
+    pub(super) fn end(mut self) -> Result<(), DataError> {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), DataError> {
+        let used = std::mem::take(&mut self.used);
+        self.sender.bytes(self.buffer.get(..used).unwrap_or_default())
+    }
+}
+
+impl Sink for DataSink<'_, '_> {
+    fn line(&mut self, text: &[u8]) -> Result<(), DataError> {
+        if self.buffer.len() - self.used < text.len() + 2 {
+            self.flush()?;
+        }
+        for part in [text, b"\r\n"] {
+            if let Some(room) = self.buffer.get_mut(self.used..self.used + part.len()) {
+                room.copy_from_slice(part);
+                self.used += part.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn breathe(&mut self) -> Result<(), DataError> {
+        self.sender.breathe()
+    }
+}
+
+/// Lines over the control connection, as the inner lines of a reply.
+pub(super) struct ControlSink<'a, 'b>(pub(super) &'a mut ControlConnection<'b>);
+
+impl Sink for ControlSink<'_, '_> {
+    fn line(&mut self, text: &[u8]) -> Result<(), DataError> {
+        Ok(self.0.send_inner(text)?)
+    }
+
+    fn breathe(&mut self) -> Result<(), DataError> {
+        Ok(self.0.check()?)
+    }
+}
+
+fn open(root: &Root, path: &VirtualPath) -> Result<Folder, Reply> {
+    root.open_folder(path).map_err(|error| answer::file(&error))
+}
+
+fn with_slash(argument: &[u8]) -> Vec<u8> {
+    let mut prefix = argument.to_vec();
+    if !prefix.ends_with(b"/") {
+        prefix.push(b'/');
+    }
+    prefix
+}
+
+/// The folder and the pattern of an argument whose last element is one.
+fn split_pattern(argument: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = argument.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+    let (parent, pattern) = argument.split_at(start);
+    glob::is_pattern(pattern).then_some((parent, pattern))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_element_is_a_pattern() {
+        assert_eq!(split_pattern(b"*.txt"), Some((b"".as_slice(), b"*.txt".as_slice())));
+        assert_eq!(split_pattern(b"/a b/x?"), Some((b"/a b/".as_slice(), b"x?".as_slice())));
+        assert_eq!(split_pattern(b"*/plain"), None);
+        assert_eq!(split_pattern(b"plain"), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The server-PI (RFC 959 §2.3): one session over one control connection, from greeting to goodbye.
+//!
+//! A command goes one way: line, request, policy, command, handler, one final reply. Only a transfer
+//! sends a preliminary reply first. What ends a session is a [`Stop`] that rises to [`run`].
+
+mod answer;
+mod control;
+mod dirs;
+mod dispatch;
+mod files;
+mod info;
+mod list;
+mod login;
+mod params;
+mod seat;
+mod transfer;
+
+pub use answer::goodbye;
+pub use seat::{CapReached, Seat};
+
+use crate::config::Config;
+use crate::data::passive::PassivePorts;
+use crate::data::port::DataPort;
+use crate::data::pulse::{Phase, Reason, Tick};
+use crate::data::wait::Stop;
+use crate::limits::{DATA_BUFFER, LINE_MAX, NAMES_BUFFER, REPLY_BUFFER};
+use crate::policy::Subject;
+use crate::proto::hostport::canonical;
+use crate::proto::line::LineBuffer;
+use crate::proto::listing::Facts;
+use crate::proto::params::{RepresentationType, RestartMarker};
+use crate::proto::pathname::VirtualPath;
+use crate::proto::reply::Reply;
+use crate::vfs::{NameBuffer, ReadBuffer, Root};
+use control::{ControlConnection, Input};
+use if_addrs::IfAddr;
+use login::Login;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+/// What all sessions share, fixed at start.
+#[derive(Debug)]
+pub struct Context {
+    /// The flags.
+    pub config: Config,
+    /// The served folder.
+    pub root: Root,
+    /// The passive ports.
+    pub ports: PassivePorts,
+    /// The host's own networks, to whose members `--passive-address` does not apply.
+    pub networks: Vec<IfAddr>,
+    /// The greeting.
+    pub greeting: Reply,
+}
+
+/// The buffers of one worker, allocated once and used by all of its sessions.
+#[derive(Debug)]
+pub struct Buffers {
+    lines: LineBuffer,
+    line: Vec<u8>,
+    out: Vec<u8>,
+    work: Work,
+}
+
+/// The buffers that transfers and listings work in.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) data: &'static mut [u8],
+    pub(crate) names: NameBuffer,
+    pub(crate) read: ReadBuffer,
+}
+
+impl Buffers {
+    /// The buffers of `count` workers, for the life of the process. They are one allocation, so that the
+    /// kernel gives pages only for what is used: 256 workers at rest cost 6 MiB; with allocations of
+    /// their own, which the allocator clears, it was 36 MiB.
+    pub fn for_workers(count: usize) -> impl Iterator<Item = Buffers> {
+        let all: &'static mut [u8] = Box::leak(vec![0; count * (DATA_BUFFER + NAMES_BUFFER)].into_boxed_slice());
+        all.chunks_exact_mut(DATA_BUFFER + NAMES_BUFFER).map(|chunk| {
+            let (data, names) = chunk.split_at_mut(DATA_BUFFER);
+            Buffers {
+                lines: LineBuffer::new(),
+                line: Vec::with_capacity(LINE_MAX),
+                out: Vec::with_capacity(2 * REPLY_BUFFER),
+                work: Work {
+                    data,
+                    names: NameBuffer::over(names),
+                    read: ReadBuffer::new(),
+                },
+            }
+        })
+    }
+}
+
+/// The two ends of a control connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The client's address and port, IPv4 as IPv4.
+    pub peer: SocketAddr,
+    /// When the session was admitted: the login deadline counts from here.
+    pub admitted: Tick,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client said QUIT.
+    Quit,
+    /// The client went away without a word, or can't be reached.
+    Lost,
+    /// The client's own doing: too many failed logins, or a line without end.
+    Refused,
+    /// The server ended it.
+    Marked(Reason),
+}
+
+/// The state of one session.
+struct Session<'a, S: Seat> {
+    context: &'a Context,
+    seat: &'a S,
+    control: ControlConnection<'a>,
+    work: &'a mut Work,
+    ends: Ends,
+    local: Option<IpAddr>,
+    login: Login<S::Login>,
+    login_until: Tick,
+    login_failures: u32,
+    cwd: VirtualPath,
+    representation: RepresentationType,
+    restart: Option<RestartMarker>,
+    port: DataPort,
+    extended_only: bool,
+    facts: Facts,
+}
+
+/// Serves one session to its end. The socket stays open; closing it is for whoever admitted it.
+pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends, buffers: &mut Buffers) -> End {
+    let Buffers { lines, line, out, work } = buffers;
+    let timeouts = context.config.timeouts();
+    let control = ControlConnection::new(socket.as_fd(), seat.pulse(), lines, out, timeouts.stall);
+    let mut session = Session {
+        context,
+        seat,
+        control,
+        work,
+        ends,
+        local: None,
+        login: Login::NeedUser,
+        login_until: ends.admitted.after(timeouts.login),
+        login_failures: 0,
+        cwd: VirtualPath::root(),
+        representation: RepresentationType::Ascii,
+        restart: None,
+        port: DataPort::None,
+        extended_only: false,
+        facts: Facts::ALL,
+    };
+    let end = session.serve(line);
+    if let End::Marked(reason) = end {
+        let _ = session.control.send(&goodbye(reason));
+    }
+    session.port = DataPort::None;
+    session.control.goodbye();
+    end
+}
+
+impl<S: Seat> Session<'_, S> {
+    fn serve(&mut self, line: &mut Vec<u8>) -> End {
+        match self.command_loop(line) {
+            Ok(end) => end,
+            Err(Stop::Marked(reason)) => End::Marked(reason),
+            Err(Stop::Abort | Stop::ControlLost | Stop::TimedOut) => match self.seat.pulse().mark() {
+                Some(reason) => End::Marked(reason),
+                None => End::Lost,
+            },
+        }
+    }
+
+    fn command_loop(&mut self, line: &mut Vec<u8>) -> Result<End, Stop> {
+        self.control.send(&self.context.greeting)?;
+        loop {
+            let reply = match self.next_line(line)? {
+                Input::Line => self.execute(line)?,
+                Input::TooLong => Reply::new(500, "That line is too long."),
+                Input::Endless => {
+                    self.control.send(&Reply::new(
+                        500,
+                        "That line does not end: closing the control connection.",
+                    ))?;
+                    return Ok(End::Refused);
+                }
+            };
+            self.control.send(&reply)?;
+            if reply.closes() {
+                return Ok(if reply.code() == 221 { End::Quit } else { End::Refused });
+            }
+            if self.control.quitting() {
+                self.control.send(&info::goodbye())?;
+                return Ok(End::Quit);
+            }
+        }
+    }
+
+    fn next_line(&mut self, line: &mut Vec<u8>) -> Result<Input, Stop> {
+        let idle = self.context.config.timeouts().idle;
+        let login_until = self.login_until;
+        match self.subject() {
+            Subject::Stranger => self.control.read_line(line, Phase::Login, || login_until),
+            Subject::Reader => self.control.read_line(line, Phase::Command, || Tick::now().after(idle)),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match self.login {
+            Login::LoggedIn(..) => Subject::Reader,
+            Login::NeedUser | Login::NeedPass(_) => Subject::Stranger,
+        }
+    }
+
+    /// The address of the client, IPv4 as IPv4.
+    fn peer(&self) -> IpAddr {
+        canonical(self.ends.peer.ip())
+    }
+
+    /// The server's address of the control connection, asked for once.
+    fn local(&mut self) -> Option<IpAddr> {
+        if self.local.is_none() {
+            self.local = self.control.local_address();
+        }
+        self.local
+    }
+}

@@ -1,0 +1,23 @@
+//! What a session needs of whoever admitted it, so that it need not know the server.
+
+use crate::auth::UserId;
+use crate::data::pulse::Pulse;
+
+/// A session's place in the server.
+pub trait Seat {
+    /// Counts a login for as long as it lives.
+    type Login;
+
+    /// The pulse that the reaper watches.
+    fn pulse(&self) -> &Pulse;
+
+    /// Counts the session for this user from now on.
+    ///
+    /// # Errors
+    /// [`CapReached`] where the user has as many sessions as are allowed.
+    fn log_in(&self, user: UserId) -> Result<Self::Login, CapReached>;
+}
+
+/// The user has as many sessions as are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapReached;

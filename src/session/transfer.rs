@@ -1,0 +1,70 @@
+//! What every transfer has in common: data connection, 150, the bytes, FIN, the final reply.
+
+use super::{Session, Work, answer};
+use crate::data::port::{DataError, DataPort};
+use crate::data::transfer::Outgoing;
+use crate::data::wait::Stop;
+use crate::proto::pathname::{Escaped, VirtualPath};
+use crate::proto::reply::Reply;
+use crate::session::Seat;
+
+impl<S: Seat> Session<'_, S> {
+    /// Runs one transfer over `port`. `opening` is the preliminary reply, sent once the data connection
+    /// is open; `expected` the number of bytes where it is known; `send` moves them.
+    ///
+    /// # Errors
+    /// What ends the session with the transfer. An ABOR is no such thing: it is answered with 426 and
+    /// then 226 (RFC 959 §4.1.3).
+    pub(super) fn transfer(
+        &mut self,
+        port: DataPort,
+        opening: &Reply,
+        expected: Option<u64>,
+        path: &VirtualPath,
+        send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
+    ) -> Result<Reply, Stop> {
+        let before = self.seat.pulse().total();
+        let outcome = self.run_transfer(port, opening, expected, send);
+        let sent = self.seat.pulse().total().saturating_sub(before);
+        let verdict = match &outcome {
+            Ok(()) => "sent",
+            Err(DataError::Stopped(Stop::Abort)) => "aborted by the client",
+            Err(DataError::NoPort | DataError::CannotOpen | DataError::NotInTime) => "no data connection",
+            Err(DataError::Broken) => "broken",
+            Err(DataError::Local) => "failed here",
+            Err(DataError::Stopped(_)) => "cut off",
+        };
+        log::info!(
+            "{}: {} {verdict}, {sent} bytes",
+            self.ends.peer,
+            Escaped(path.as_bytes())
+        );
+        match outcome {
+            Ok(()) => Ok(Reply::new(226, "Transfer complete.")),
+            Err(DataError::Stopped(Stop::Abort)) => {
+                self.control
+                    .send(&Reply::new(426, "Transfer aborted; the data connection is closed."))?;
+                Ok(Reply::new(226, "Abort successful."))
+            }
+            Err(DataError::Stopped(stop)) => Err(stop),
+            Err(error) => Ok(answer::data(&error)),
+        }
+    }
+
+    fn run_transfer(
+        &mut self,
+        port: DataPort,
+        opening: &Reply,
+        expected: Option<u64>,
+        send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let timeouts = self.context.config.timeouts();
+        let peer = self.peer();
+        self.control.begin_transfer(expected);
+        let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data)?;
+        self.control.send(opening)?;
+        self.control.flush()?;
+        send(&mut Outgoing::new(&connection, &mut self.control, expected), self.work)?;
+        connection.finish(&mut self.control, timeouts.stall)
+    }
+}
