@@ -1,0 +1,24 @@
+//! plimsoll: an anonymous-first FTP server with a load line.
+//!
+//! Everything that the server can use is fixed before the first client connects. The modules in reading
+//! order, each depending only on those after it:
+//!
+//! - [`server`]: the process: acceptor, queue, pool, registry, reaper, load line
+//! - [`session`]: the server-PI: one session over one control connection
+//! - [`data`]: the server-DTP: data connections, transfers, and the one place where a worker waits
+//! - [`vfs`]: the only caller of the file system
+//! - [`auth`], [`policy`]: who one is, and what one may do
+//! - [`config`]: from arguments to a validated configuration
+//! - [`proto`]: the protocol, pure
+//! - [`limits`]: every cap and timeout, with its reason
+
+pub mod auth;
+pub mod config;
+pub mod data;
+pub mod limits;
+pub mod logger;
+pub mod policy;
+pub mod proto;
+pub mod server;
+pub mod session;
+pub mod vfs;

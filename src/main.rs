@@ -1,0 +1,36 @@
+//! plimsoll, the program: arguments, configuration, log, server, exit code.
+
+use plimsoll::config::{Invocation, from_arguments};
+use plimsoll::{logger, server::Server};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match from_arguments(std::env::args_os().skip(1)) {
+        Ok(Invocation::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Serve(config)) => {
+            logger::start(config.log_level());
+            match Server::start(config) {
+                Ok(server) => {
+                    if let Err(error) = server.announce() {
+                        log::warn!("the ready line can't be written: {error}");
+                    }
+                    server.run();
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error.to_string(), 1),
+            }
+        }
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+/// One line on standard error for each thing that is wrong.
+fn fail(text: &str, code: u8) -> ExitCode {
+    for line in text.lines() {
+        eprintln!("plimsoll: {line}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,306 @@
+//! The acceptor: takes connections, has them admitted, and puts them into the queue; or says at once
+//! why not. It never waits for a client, never spins and never stops before the server does.
+
+use super::registry::{Refusal, Registry, SessionGuard};
+use super::wake::Wake;
+use crate::data::pulse::{Reason, Tick};
+use crate::limits::ACCEPT_BACKOFF;
+use crate::proto::reply::Reply;
+use crate::session::{Seat, goodbye};
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Timespec;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketFlags, acceptfrom_with, send};
+use socket2::Socket;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// At most this many lines about refusals or accept errors in a second; the rest is only counted.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// The acceptor and what it owns.
+#[derive(Debug)]
+pub struct Acceptor {
+    listeners: Vec<Socket>,
+    registry: Arc<Registry>,
+    queue: Sender<SessionGuard>,
+    queued: Receiver<SessionGuard>,
+    queue_timeout: Duration,
+    wake: Arc<Wake>,
+    /// Kept so that a process without descriptors can still refuse somebody.
+    spare: Option<OwnedFd>,
+    backoff: Duration,
+    logged: Option<Instant>,
+}
+
+/// What to do about an error of accept(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// It was about one connection that is gone; take the next.
+    Next,
+    /// There is none now.
+    Wait,
+    /// Out of descriptors: refuse one with the spare descriptor, then pause.
+    RefuseOne,
+    /// Out of something else: pause.
+    Pause,
+}
+
+impl Acceptor {
+    /// An acceptor for these listeners, which must not block. `queue` has room for every slot of the
+    /// registry.
+    ///
+    /// # Errors
+    /// No descriptor could be kept to spare.
+    pub fn new(
+        listeners: Vec<Socket>,
+        registry: Arc<Registry>,
+        queue: (Sender<SessionGuard>, Receiver<SessionGuard>),
+        queue_timeout: Duration,
+        wake: Arc<Wake>,
+    ) -> std::io::Result<Self> {
+        let spare = Some(wake.as_fd().try_clone_to_owned()?);
+        let (queue, queued) = queue;
+        Ok(Acceptor {
+            listeners,
+            registry,
+            queue,
+            queued,
+            queue_timeout,
+            wake,
+            spare,
+            backoff: Duration::ZERO,
+            logged: None,
+        })
+    }
+
+    /// Accepts until the registry stops; then empties the queue and closes the listeners.
+    pub fn run(mut self) {
+        while !self.registry.is_stopping() {
+            self.round();
+        }
+        drop(std::mem::take(&mut self.listeners));
+        while let Ok(guard) = self.queued.try_recv() {
+            dismiss(&guard, guard.pulse().mark().unwrap_or(Reason::Shutdown));
+        }
+    }
+
+    /// Waits for a connection, or for the bell, and serves what there is.
+    fn round(&mut self) {
+        let pause = self.backoff;
+        if !pause.is_zero() {
+            self.wait_for_bell(pause);
+        }
+        let ready = self.wait();
+        self.dismiss_expired();
+        for index in ready {
+            self.accept_all(index);
+        }
+    }
+
+    /// The numbers of the listeners at which somebody waits.
+    fn wait(&self) -> Vec<usize> {
+        let bell = PollFd::new(&*self.wake, PollFlags::IN);
+        let mut descriptors: Vec<PollFd<'_>> = self.listeners.iter().map(|l| PollFd::new(l, PollFlags::IN)).collect();
+        descriptors.push(bell);
+        if poll(&mut descriptors, None).is_err() {
+            return Vec::new();
+        }
+        if descriptors.last().is_some_and(|bell| !bell.revents().is_empty()) {
+            self.wake.clear();
+        }
+        let listeners = descriptors.iter().take(self.listeners.len()).enumerate();
+        listeners
+            .filter(|(_, l)| !l.revents().is_empty())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    fn wait_for_bell(&self, time: Duration) {
+        let mut bell = [PollFd::new(&*self.wake, PollFlags::IN)];
+        let _ = poll(&mut bell, Timespec::try_from(time).ok().as_ref());
+    }
+
+    /// Takes all who wait at one listener, but no more than there are slots before looking around again.
+    fn accept_all(&mut self, index: usize) {
+        for _ in 0..=self.queued.capacity().unwrap_or(0) {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            let accepted = acceptfrom_with(listener, SocketFlags::CLOEXEC);
+            match accepted {
+                Ok((descriptor, address)) => {
+                    self.backoff = Duration::ZERO;
+                    let stream = TcpStream::from(descriptor);
+                    // A peer that is gone already has no address, and needs no answer.
+                    if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
+                        self.admit(stream, peer);
+                    }
+                }
+                Err(error) => match remedy(error) {
+                    Remedy::Next => {}
+                    Remedy::Wait => return,
+                    remedy => {
+                        self.backoff = next_backoff(self.backoff);
+                        self.log(format_args!(
+                            "accept failed: {error}; pausing {} ms",
+                            self.backoff.as_millis()
+                        ));
+                        if remedy == Remedy::RefuseOne {
+                            self.refuse_with_spare(index);
+                        }
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        match self.registry.admit(stream, peer, Tick::now().after(self.queue_timeout)) {
+            Ok(guard) => {
+                // There is room for every slot; it fails only when no worker is left.
+                if let Err(error) = self.queue.try_send(guard) {
+                    dismiss(&error.into_inner(), Reason::Shutdown);
+                }
+            }
+            Err((stream, refusal)) => {
+                self.registry.counters.refused(refusal);
+                self.log(format_args!("refused {peer}: {refusal:?}"));
+                say(&stream, &refused(refusal));
+            }
+        }
+    }
+
+    /// Sends away those whose time in the queue is up: the reaper has marked them, and no worker is free
+    /// to say it. The others keep their order.
+    fn dismiss_expired(&self) {
+        for _ in 0..self.queued.len() {
+            let Ok(guard) = self.queued.try_recv() else { return };
+            match guard.pulse().mark() {
+                Some(reason) => {
+                    self.registry.counters.ended_by(reason);
+                    dismiss(&guard, reason);
+                }
+                None => {
+                    if let Err(error) = self.queue.try_send(guard) {
+                        dismiss(&error.into_inner(), Reason::Shutdown);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up the spare descriptor for as long as it takes to refuse one connection.
+    fn refuse_with_spare(&mut self, index: usize) {
+        drop(self.spare.take());
+        if let Some(listener) = self.listeners.get(index)
+            && let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::CLOEXEC)
+        {
+            self.registry.counters.refused(Refusal::Full);
+            say(&TcpStream::from(descriptor), &refused(Refusal::Full));
+        }
+        self.spare = self.wake.as_fd().try_clone_to_owned().ok();
+    }
+
+    fn log(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.logged = Some(Instant::now());
+            log::warn!("{line}");
+        }
+    }
+}
+
+fn remedy(error: Errno) -> Remedy {
+    match error {
+        Errno::AGAIN => Remedy::Wait,
+        Errno::MFILE | Errno::NFILE => Remedy::RefuseOne,
+        Errno::NOBUFS | Errno::NOMEM => Remedy::Pause,
+        // accept(2): errors of the new connection come through here and are to be taken as its own.
+        Errno::INTR
+        | Errno::CONNABORTED
+        | Errno::PROTO
+        | Errno::NETDOWN
+        | Errno::NOPROTOOPT
+        | Errno::HOSTDOWN
+        | Errno::NONET
+        | Errno::HOSTUNREACH
+        | Errno::OPNOTSUPP
+        | Errno::NETUNREACH
+        | Errno::PERM => Remedy::Next,
+        _ => Remedy::Pause,
+    }
+}
+
+fn next_backoff(last: Duration) -> Duration {
+    let (first, longest) = ACCEPT_BACKOFF;
+    (last * 2).clamp(first, longest)
+}
+
+fn refused(refusal: Refusal) -> Reply {
+    match refusal {
+        Refusal::Full | Refusal::Unauthenticated => Reply::new(421, "There are too many users now; try again later."),
+        Refusal::Address => Reply::new(
+            421,
+            "There are too many connections from your address; try again later.",
+        ),
+        Refusal::Stopping => goodbye(Reason::Shutdown),
+    }
+}
+
+/// Says one reply without waiting, and ends the connection.
+fn say(stream: &TcpStream, reply: &Reply) {
+    let mut out = Vec::new();
+    reply.encode(&mut out);
+    let _ = send(stream, &out, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+fn dismiss(guard: &SessionGuard, reason: Reason) {
+    if let Some(stream) = guard.socket() {
+        say(stream, &goodbye(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_of_accept_ends_the_acceptor_and_none_makes_it_spin() {
+        for error in [Errno::INTR, Errno::CONNABORTED, Errno::PROTO, Errno::PERM] {
+            assert_eq!(remedy(error), Remedy::Next, "{error:?}");
+        }
+        for error in [Errno::MFILE, Errno::NFILE] {
+            assert_eq!(remedy(error), Remedy::RefuseOne, "{error:?}");
+        }
+        for error in [Errno::NOBUFS, Errno::NOMEM, Errno::INVAL, Errno::BADF] {
+            assert_eq!(remedy(error), Remedy::Pause, "{error:?}");
+        }
+        assert_eq!(remedy(Errno::AGAIN), Remedy::Wait);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let mut pauses = vec![next_backoff(Duration::ZERO)];
+        while pauses.len() < 12 {
+            pauses.push(next_backoff(pauses[pauses.len() - 1]));
+        }
+        assert_eq!(pauses[0], Duration::from_millis(5));
+        assert_eq!(pauses[1], Duration::from_millis(10));
+        assert_eq!(pauses[11], Duration::from_secs(1));
+    }
+
+    #[test]
+    fn refusals_say_what_clients_look_for() {
+        for refusal in [Refusal::Full, Refusal::Address, Refusal::Unauthenticated] {
+            let mut out = Vec::new();
+            refused(refusal).encode(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with("421 ") && text.contains("too many"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The load line: the worst case of everything the server can use, computed from the flags before the
+//! first client connects, and held against the limits of the host.
+
+use crate::config::Config;
+use crate::limits::{
+    CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DESCRIPTORS_PER_SESSION, DESCRIPTORS_SPARE, LINE_MAX,
+    NAMES_BUFFER, NOTSENT_LOWAT, REPLY_BUFFER,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fmt;
+
+/// Memory of a thread in the kernel: its kernel stack, task and thread structures. Measured: 25 KiB.
+const KERNEL_THREAD: usize = 25 * 1024;
+
+/// Memory of a socket in the kernel besides its buffers, and of its descriptor.
+const KERNEL_SOCKET: usize = 4 * 1024;
+
+/// Stack that a worker can touch; the rest is reserved, and costs nothing.
+const STACK_TOUCHED: usize = 48 * 1024;
+
+/// The process before its first worker: code, libraries, allocator, acceptor and reaper.
+const PROCESS: usize = 3 * 1024 * 1024;
+
+/// What a slot costs besides its sockets: registry rows, pulse, the reaper's memory.
+const SLOT: usize = 512;
+
+/// The worst case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadLine {
+    sessions: usize,
+    queued: usize,
+    bytes: usize,
+    descriptors: usize,
+}
+
+/// The host can't carry the load line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overloaded {
+    needed: usize,
+    allowed: u64,
+}
+
+impl LoadLine {
+    /// Computes it from the flags.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let listeners = config.listen().len().max(1);
+        let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
+        // A data connection holds what is not sent and about as much on its way.
+        let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize;
+        let read_buffer = DATA_BUFFER / 4;
+        let buffers = DATA_BUFFER + NAMES_BUFFER + read_buffer + 2 * LINE_MAX + 2 * REPLY_BUFFER;
+        let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data;
+        let slots = config.workers() + config.queue();
+        LoadLine {
+            sessions: config.workers(),
+            queued: config.queue(),
+            bytes: PROCESS + config.workers() * worker + config.queue() * control + slots * SLOT,
+            descriptors: config.workers() * DESCRIPTORS_PER_SESSION + config.queue() + listeners + DESCRIPTORS_SPARE,
+        }
+    }
+
+    /// Raises the soft limit of descriptors to what is needed.
+    ///
+    /// # Errors
+    /// [`Overloaded`] where the hard limit is lower.
+    pub fn claim_descriptors(&self) -> Result<(), Overloaded> {
+        let limit = getrlimit(Resource::Nofile);
+        let needed = self.descriptors as u64;
+        if limit.current.is_none_or(|current| current >= needed) {
+            return Ok(());
+        }
+        let overloaded = |allowed| Overloaded {
+            needed: self.descriptors,
+            allowed,
+        };
+        if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
+            return Err(overloaded(maximum));
+        }
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(needed),
+                maximum: limit.maximum,
+            },
+        )
+        .map_err(|_| overloaded(limit.current.unwrap_or(0)))
+    }
+}
+
+impl fmt::Display for LoadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = self.bytes.div_ceil(1024 * 1024);
+        write!(
+            f,
+            "load line: {} sessions, {} queued, worst case {mib} MiB, {} descriptors",
+            self.sessions, self.queued, self.descriptors
+        )
+    }
+}
+
+impl fmt::Display for Overloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "--workers and --queue need {} descriptors, but the hard limit (RLIMIT_NOFILE) is {}: lower them, or raise the limit",
+            self.needed, self.allowed
+        )
+    }
+}

@@ -1,0 +1,325 @@
+//! The process: start, drain, stop. Acceptor, bounded queue, fixed pool, registry and reaper.
+
+mod acceptor;
+mod counters;
+mod listen;
+mod load_line;
+mod pool;
+mod reaper;
+mod registry;
+mod wake;
+
+use crate::config::Config;
+use crate::data::passive::PassivePorts;
+use crate::proto::reply::Reply;
+use crate::session::Context;
+use crate::vfs::Root;
+use acceptor::Acceptor;
+use load_line::LoadLine;
+use reaper::{Rules, Stopping};
+use registry::{Caps, Registry};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use wake::Wake;
+
+/// Exit code of a second signal: the server did not end in order.
+const EXIT_AT_ONCE: i32 = 1;
+
+/// Stack of the acceptor and the reaper in bytes.
+const KEEPER_STACK: usize = 128 * 1024;
+
+/// Why the server did not start: one line for the operator, which names the flag.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A server that is ready to run: all threads are there, and clients can connect.
+#[derive(Debug)]
+pub struct Server {
+    registry: Arc<Registry>,
+    stopping: Arc<Stopping>,
+    wake: Arc<Wake>,
+    acceptor: JoinHandle<()>,
+    reaper: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+    signals: UnixStream,
+    grace: Duration,
+    listening: Vec<SocketAddr>,
+    load_line: LoadLine,
+}
+
+impl Server {
+    /// Starts a server: everything that it will ever use is there when this returns.
+    ///
+    /// # Errors
+    /// One line that names the flag at fault and its value.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let load_line = LoadLine::of(&config);
+        load_line
+            .claim_descriptors()
+            .map_err(|error| StartError(error.to_string()))?;
+        let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
+        let listeners = listen::all(config.listen(), config.listen_is_default())
+            .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", plain(&error))))?;
+        let listening = listeners
+            .iter()
+            .filter_map(|l| l.local_addr().ok()?.as_socket())
+            .collect::<Vec<_>>();
+        let ports = passive_ports(&config, &listening)?;
+        let signals =
+            catch_signals().map_err(|error| StartError(format!("signals can't be caught: {}", plain(&error))))?;
+        let networks = match config.passive_address() {
+            Some(_) => if_addrs::get_if_addrs()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|interface| interface.addr)
+                .collect(),
+            None => Vec::new(),
+        };
+        let context = Arc::new(Context {
+            greeting: greeting(config.banner()),
+            root,
+            ports,
+            networks,
+            config,
+        });
+        start_threads(context, listeners, listening, load_line, signals)
+    }
+
+    /// The addresses that it listens on.
+    #[must_use]
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Tells on standard output that clients may come.
+    ///
+    /// # Errors
+    /// Standard output can't be written to.
+    pub fn announce(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for address in &self.listening {
+            writeln!(out, "plimsoll {} listening on {address}", env!("CARGO_PKG_VERSION"))?;
+        }
+        if let Some(first) = self.listening.first() {
+            writeln!(out, "try {}", url(*first))?;
+        }
+        writeln!(out, "{}", self.load_line)?;
+        out.flush()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains: nobody is admitted, sessions at rest get 421, and
+    /// transfers have the grace to finish. A second signal ends the process at once.
+    pub fn run(mut self) {
+        self.wait_for_signal();
+        log::info!("stopping: {} sessions, grace {:?}", self.registry.len(), self.grace);
+        let deadline = Instant::now() + self.grace;
+        self.registry.stop();
+        self.stopping.begin();
+        self.wake.wake();
+        if !self.registry.wait_until_empty(deadline) {
+            self.stopping.everybody();
+            let last = Instant::now() + 2 * crate::limits::KILL_GRACE;
+            if !self.registry.wait_until_empty(last) {
+                // A worker hangs in the file system; the process must not hang with it.
+                log::error!("{} sessions could not be ended", self.registry.len());
+                return;
+            }
+        }
+        log::info!("{}", self.registry.counters);
+        for thread in [self.acceptor, self.reaper].into_iter().chain(self.workers) {
+            let _ = thread.join();
+        }
+    }
+
+    fn wait_for_signal(&mut self) {
+        let mut byte = [0];
+        while let Err(error) = self.signals.read(&mut byte) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return;
+            }
+        }
+    }
+}
+
+fn start_threads(
+    context: Arc<Context>,
+    listeners: Vec<socket2::Socket>,
+    listening: Vec<SocketAddr>,
+    load_line: LoadLine,
+    signals: UnixStream,
+) -> Result<Server, StartError> {
+    let config = &context.config;
+    let no_thread = |error: io::Error| {
+        StartError(format!(
+            "--workers: {} threads can't be had: {}",
+            config.workers(),
+            plain(&error)
+        ))
+    };
+    let registry = Arc::new(Registry::new(caps(config)));
+    let stopping = Arc::new(Stopping::default());
+    let wake = Arc::new(Wake::new().map_err(no_thread)?);
+    // Room for every slot: that the queue is full is found by the registry alone.
+    let (queue, queued) = crossbeam_channel::bounded(config.workers() + config.queue());
+    let workers =
+        pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queued).map_err(no_thread)?;
+    let acceptor = Acceptor::new(
+        listeners,
+        Arc::clone(&registry),
+        (queue, queued),
+        config.timeouts().queue,
+        Arc::clone(&wake),
+    )
+    .map_err(no_thread)?;
+    let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
+    let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
+    let reaper = {
+        let (registry, stopping, wake, rules) = (
+            Arc::clone(&registry),
+            Arc::clone(&stopping),
+            Arc::clone(&wake),
+            Rules::new(config),
+        );
+        keeper("reaper")
+            .spawn(move || reaper::run(&registry, rules, &stopping, &wake))
+            .map_err(no_thread)?
+    };
+    let grace = config.timeouts().grace;
+    Ok(Server {
+        registry,
+        stopping,
+        wake,
+        acceptor,
+        reaper,
+        workers,
+        signals,
+        grace,
+        listening,
+        load_line,
+    })
+}
+
+fn caps(config: &Config) -> Caps {
+    Caps {
+        slots: config.workers() + config.queue(),
+        per_address: config.max_per_address(),
+        per_user: config.max_per_user(),
+        unauthenticated: config.max_unauthenticated(),
+    }
+}
+
+/// The passive ports, of which there must be one for each worker.
+fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePorts, StartError> {
+    let range = config.passive_ports();
+    let ports = PassivePorts::new(&range);
+    let address = listening
+        .first()
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip);
+    let free = ports.free(address, config.workers());
+    if free < config.workers() {
+        return Err(StartError(format!(
+            "--passive-ports: {}-{}: only {free} of these ports can be had, and --workers {} needs one each",
+            range.start(),
+            range.end(),
+            config.workers()
+        )));
+    }
+    Ok(ports)
+}
+
+/// The first signal is read from the stream; the second ends the process.
+fn catch_signals() -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first to see the flag is the second signal.
+        signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&again))?;
+        signal_hook::flag::register(signal, Arc::clone(&again))?;
+        pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader)
+}
+
+fn greeting(banner: &[String]) -> Reply {
+    match banner {
+        [] => Reply::new(220, "ready"),
+        [line] => Reply::with(220, line.as_str()),
+        [first, inner @ .., last] => {
+            let inner = inner.iter().map(|line| line.clone().into_bytes()).collect();
+            Reply::lines(220, first.as_str(), inner, last.as_str())
+        }
+    }
+}
+
+/// An address at which a client on this host finds the server.
+fn url(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) || ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) => "localhost".into(),
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    match address.port() {
+        21 => format!("ftp://{host}/"),
+        port => format!("ftp://{host}:{port}/"),
+    }
+}
+
+/// The system's words for an error, without its number.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is taken".into(),
+        io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 need the right to bind them".into(),
+        io::ErrorKind::AddrNotAvailable => "this host has no such address".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_to_try_is_one_that_can_be_typed() {
+        let address = |text: &str| text.parse().unwrap();
+        assert_eq!(url(address("[::]:2121")), "ftp://localhost:2121/");
+        assert_eq!(url(address("0.0.0.0:21")), "ftp://localhost/");
+        assert_eq!(url(address("127.0.0.1:2121")), "ftp://127.0.0.1:2121/");
+        assert_eq!(url(address("[::1]:2121")), "ftp://[::1]:2121/");
+    }
+
+    #[test]
+    fn a_banner_of_any_length_is_one_greeting() {
+        let lines = |count: usize| (0..count).map(|n| format!("line {n}")).collect::<Vec<_>>();
+        for count in 0..5 {
+            let mut out = Vec::new();
+            greeting(&lines(count)).encode(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            let last = text.lines().last().unwrap();
+            assert!(last.starts_with("220 "), "{text}");
+            assert_eq!(
+                text.lines().filter(|line| line.starts_with("220 ")).count(),
+                1,
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The workers: a fixed number of threads, all spawned at start, each with its own buffers, each
+//! serving one session after the other.
+
+use super::registry::{Registry, SessionGuard};
+use crate::data::pulse::Reason;
+use crate::session::{self, Buffers, Context, End, Seat};
+use crossbeam_channel::Receiver;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+/// Spawns all workers.
+///
+/// # Errors
+/// The host allows no more threads.
+pub fn spawn(
+    count: usize,
+    stack_size: usize,
+    context: &Arc<Context>,
+    registry: &Arc<Registry>,
+    queue: &Receiver<SessionGuard>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    Buffers::for_workers(count)
+        .enumerate()
+        .map(|(number, buffers)| {
+            let (context, registry, queue) = (Arc::clone(context), Arc::clone(registry), queue.clone());
+            Builder::new()
+                .name(format!("worker-{number}"))
+                .stack_size(stack_size)
+                .spawn(move || work(&context, &registry, &queue, buffers))
+        })
+        .collect()
+}
+
+/// Serves sessions until the queue is closed.
+fn work(context: &Context, registry: &Registry, queue: &Receiver<SessionGuard>, mut buffers: Buffers) {
+    for guard in queue {
+        let end = catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers)));
+        let end = match end {
+            Ok(end) => Some(end),
+            Err(_) => {
+                log::error!("{}: defect: the session panicked; please report it", guard.ends().peer);
+                None
+            }
+        };
+        let bytes = guard.pulse().total();
+        registry.counters.ended(end, bytes);
+        log::info!("{}: session ended: {}, {bytes} bytes", guard.ends().peer, describe(end));
+    }
+}
+
+fn serve(context: &Context, guard: &SessionGuard, buffers: &mut Buffers) -> End {
+    match guard.socket() {
+        Some(socket) => session::run(context, guard, socket, guard.ends(), buffers),
+        None => End::Lost,
+    }
+}
+
+fn describe(end: Option<End>) -> &'static str {
+    match end {
+        Some(End::Quit) => "quit",
+        Some(End::Lost) => "lost",
+        Some(End::Refused) => "failed",
+        None => "defect",
+        Some(End::Marked(reason)) => match reason {
+            Reason::Idle => "idle timeout",
+            Reason::Login => "login timeout",
+            Reason::Connect => "data connection timeout",
+            Reason::Stalled => "stalled",
+            Reason::TooSlow => "too slow",
+            Reason::Reply => "replies not read",
+            Reason::Session => "session time limit",
+            Reason::Queue => "queue timeout",
+            Reason::Shutdown => "shutdown",
+        },
+    }
+}

@@ -1,0 +1,407 @@
+//! The reaper: looks at every session's pulse, decides purely, marks and shuts down. It never writes to
+//! a client, never closes a descriptor, and touches nothing of a session but its atomics.
+
+use super::registry::{Registry, Visit};
+use super::wake::Wake;
+use crate::config::Config;
+use crate::data::pulse::{Phase, Reason, Tick};
+use crate::limits::{KILL_GRACE, REAPER_TICK};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+/// How long the reaper may sleep while nobody is here.
+const QUIET: Duration = Duration::from_secs(3600);
+
+/// What the reaper goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    stall: Duration,
+    min_rate: Option<u64>,
+    session: Option<Duration>,
+}
+
+impl Rules {
+    /// The rules that the flags make.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let timeouts = config.timeouts();
+        Rules {
+            stall: timeouts.stall,
+            min_rate: config.min_rate(),
+            session: timeouts.session,
+        }
+    }
+}
+
+/// How far the server has come in stopping.
+#[derive(Debug, Default)]
+pub struct Stopping {
+    idle: AtomicBool,
+    all: AtomicBool,
+}
+
+impl Stopping {
+    /// Sessions at the prompt or in the queue are to leave.
+    pub fn begin(&self) {
+        self.idle.store(true, SeqCst);
+    }
+
+    /// All are to leave, transfers too.
+    pub fn everybody(&self) {
+        self.all.store(true, SeqCst);
+    }
+}
+
+/// What the reaper remembers of one slot between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    visit: Option<Visit>,
+    marked: Option<Tick>,
+    progress: Option<Progress>,
+}
+
+/// The transfer of one slot: when it last moved, and what it had moved when the window of the minimum
+/// rate began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    moved: u64,
+    moved_at: Tick,
+    window: u64,
+    window_at: Tick,
+}
+
+/// One look at one slot.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    now: Tick,
+    admitted: Tick,
+    phase: Phase,
+    deadline: Tick,
+    moved: u64,
+    marked: bool,
+    stop_idle: bool,
+    stop_all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Leave,
+    Mark(Reason),
+    Kill,
+}
+
+/// Looks at all sessions every [`REAPER_TICK`] until the server has stopped and nobody is left.
+pub fn run(registry: &Arc<Registry>, rules: Rules, stopping: &Stopping, acceptor: &Wake) {
+    let mut memories = vec![Memory::default(); registry.views().count()];
+    loop {
+        registry.wait_for_somebody(QUIET);
+        if registry.is_stopping() && registry.is_empty() {
+            return;
+        }
+        pass(registry, rules, stopping, acceptor, &mut memories);
+        std::thread::sleep(REAPER_TICK);
+    }
+}
+
+fn pass(registry: &Registry, rules: Rules, stopping: &Stopping, acceptor: &Wake, memories: &mut [Memory]) {
+    let now = Tick::now();
+    for (view, memory) in registry.views().zip(memories) {
+        // The visit is read before the pulse: a verdict on an older pulse can only meet an older visit.
+        let Some(visit) = registry.visit(view.index) else {
+            *memory = Memory::default();
+            continue;
+        };
+        let (phase, deadline) = view.pulse.phase();
+        if memory.visit != Some(visit) {
+            *memory = Memory {
+                visit: Some(visit),
+                ..Memory::default()
+            };
+        }
+        let look = Look {
+            now,
+            admitted: visit.admitted,
+            phase,
+            deadline,
+            moved: view.pulse.total(),
+            marked: view.pulse.mark().is_some(),
+            stop_idle: stopping.idle.load(SeqCst),
+            stop_all: stopping.all.load(SeqCst),
+        };
+        match judge(&look, rules, memory) {
+            Verdict::Leave => {}
+            Verdict::Mark(reason) => {
+                if registry.mark(view.index, visit, reason) {
+                    log::debug!("slot {}: marked: {reason:?}", view.index);
+                }
+                if phase == Phase::Queued {
+                    acceptor.wake();
+                }
+            }
+            Verdict::Kill => {
+                log::debug!("slot {}: control connection broken", view.index);
+                registry.kill(view.index, visit);
+            }
+        }
+    }
+}
+
+/// What is to be done about one session: pure but for what is remembered of it.
+fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
+    if look.marked {
+        let marked_at = *memory.marked.get_or_insert(look.now);
+        return if marked_at.age(look.now) >= KILL_GRACE {
+            Verdict::Kill
+        } else {
+            Verdict::Leave
+        };
+    }
+    let at_rest = matches!(look.phase, Phase::Queued | Phase::Login | Phase::Command);
+    if look.stop_all || (look.stop_idle && at_rest) {
+        return Verdict::Mark(Reason::Shutdown);
+    }
+    if rules.session.is_some_and(|limit| look.admitted.age(look.now) >= limit) {
+        return Verdict::Mark(Reason::Session);
+    }
+    if look.phase == Phase::Transfer {
+        return judge_transfer(look, rules, memory);
+    }
+    memory.progress = None;
+    if look.deadline > look.now {
+        return Verdict::Leave;
+    }
+    match look.phase {
+        Phase::Vacant | Phase::Transfer => Verdict::Leave,
+        Phase::Queued => Verdict::Mark(Reason::Queue),
+        Phase::Login => Verdict::Mark(Reason::Login),
+        Phase::Command => Verdict::Mark(Reason::Idle),
+        Phase::Connect => Verdict::Mark(Reason::Connect),
+        Phase::Finish => Verdict::Mark(Reason::Stalled),
+        Phase::Reply => Verdict::Mark(Reason::Reply),
+    }
+}
+
+fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
+    let fresh = Progress {
+        moved: look.moved,
+        moved_at: look.now,
+        window: look.moved,
+        window_at: look.now,
+    };
+    let progress = memory.progress.get_or_insert(fresh);
+    if look.moved != progress.moved {
+        progress.moved = look.moved;
+        progress.moved_at = look.now;
+    }
+    if progress.moved_at.age(look.now) >= rules.stall {
+        return Verdict::Mark(Reason::Stalled);
+    }
+    let window = progress.window_at.age(look.now);
+    if window >= rules.stall {
+        let moved = u128::from(look.moved.saturating_sub(progress.window)) * 1000;
+        let least = u128::from(rules.min_rate.unwrap_or(0)) * window.as_millis();
+        if moved < least {
+            return Verdict::Mark(Reason::TooSlow);
+        }
+        progress.window = look.moved;
+        progress.window_at = look.now;
+    }
+    Verdict::Leave
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        stall: Duration::from_secs(10),
+        min_rate: Some(100),
+        session: None,
+    };
+
+    fn at(seconds: u64) -> Tick {
+        // The clock starts at zero: a tick that many seconds after it.
+        ZERO.with(|zero| zero.after(Duration::from_secs(seconds)))
+    }
+
+    thread_local! {
+        static ZERO: Tick = Tick::now();
+    }
+
+    fn look(phase: Phase, now: u64) -> Look {
+        Look {
+            now: at(now),
+            admitted: at(0),
+            phase,
+            deadline: Tick::NEVER,
+            moved: 0,
+            marked: false,
+            stop_idle: false,
+            stop_all: false,
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_marked_with_the_reason_of_its_phase() {
+        let cases = [
+            (Phase::Queued, Reason::Queue),
+            (Phase::Login, Reason::Login),
+            (Phase::Command, Reason::Idle),
+            (Phase::Connect, Reason::Connect),
+            (Phase::Finish, Reason::Stalled),
+            (Phase::Reply, Reason::Reply),
+        ];
+        for (phase, reason) in cases {
+            let early = Look {
+                deadline: at(6),
+                ..look(phase, 5)
+            };
+            assert_eq!(
+                judge(&early, RULES, &mut Memory::default()),
+                Verdict::Leave,
+                "{phase:?}"
+            );
+            let late = Look {
+                deadline: at(5),
+                ..look(phase, 5)
+            };
+            assert_eq!(
+                judge(&late, RULES, &mut Memory::default()),
+                Verdict::Mark(reason),
+                "{phase:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_marked_session_is_killed_after_its_grace_and_not_before() {
+        let mut memory = Memory::default();
+        let marked = |now| Look {
+            marked: true,
+            ..look(Phase::Reply, now)
+        };
+        assert_eq!(judge(&marked(5), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&marked(6), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&marked(7), RULES, &mut memory), Verdict::Kill);
+    }
+
+    #[test]
+    fn a_transfer_that_does_not_move_is_stalled() {
+        let mut memory = Memory::default();
+        let moving = |now, moved| Look {
+            moved,
+            ..look(Phase::Transfer, now)
+        };
+        assert_eq!(judge(&moving(0, 0), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&moving(9, 5000), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&moving(18, 5000), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(
+            judge(&moving(19, 5000), RULES, &mut memory),
+            Verdict::Mark(Reason::Stalled)
+        );
+    }
+
+    #[test]
+    fn one_byte_just_inside_the_limit_does_not_help() {
+        let mut memory = Memory::default();
+        let verdicts: Vec<_> = (0..4)
+            .map(|step| {
+                judge(
+                    &Look {
+                        moved: step,
+                        ..look(Phase::Transfer, step * 5)
+                    },
+                    RULES,
+                    &mut memory,
+                )
+            })
+            .collect();
+        assert_eq!(verdicts[..2], [Verdict::Leave, Verdict::Leave]);
+        assert_eq!(verdicts[2], Verdict::Mark(Reason::TooSlow));
+    }
+
+    #[test]
+    fn a_slow_transfer_at_the_minimum_rate_goes_on() {
+        let mut memory = Memory::default();
+        for second in 0..60 {
+            let verdict = judge(
+                &Look {
+                    moved: second * 100,
+                    ..look(Phase::Transfer, second)
+                },
+                RULES,
+                &mut memory,
+            );
+            assert_eq!(verdict, Verdict::Leave, "second {second}");
+        }
+    }
+
+    #[test]
+    fn each_transfer_has_a_window_of_its_own() {
+        let mut memory = Memory::default();
+        assert_eq!(judge(&look(Phase::Transfer, 0), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&look(Phase::Command, 5), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&look(Phase::Transfer, 11), RULES, &mut memory), Verdict::Leave);
+    }
+
+    #[test]
+    fn the_session_limit_holds_in_every_phase() {
+        let rules = Rules {
+            session: Some(Duration::from_secs(30)),
+            ..RULES
+        };
+        for phase in [
+            Phase::Login,
+            Phase::Command,
+            Phase::Connect,
+            Phase::Transfer,
+            Phase::Finish,
+            Phase::Reply,
+        ] {
+            assert_eq!(
+                judge(&look(phase, 29), rules, &mut Memory::default()),
+                Verdict::Leave,
+                "{phase:?}"
+            );
+            assert_eq!(
+                judge(&look(phase, 30), rules, &mut Memory::default()),
+                Verdict::Mark(Reason::Session),
+                "{phase:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn stopping_spares_transfers_until_the_grace_is_over() {
+        for (phase, at_rest) in [
+            (Phase::Queued, true),
+            (Phase::Login, true),
+            (Phase::Command, true),
+            (Phase::Connect, false),
+            (Phase::Transfer, false),
+            (Phase::Finish, false),
+        ] {
+            let first = Look {
+                stop_idle: true,
+                ..look(phase, 1)
+            };
+            let expected = if at_rest {
+                Verdict::Mark(Reason::Shutdown)
+            } else {
+                Verdict::Leave
+            };
+            assert_eq!(judge(&first, RULES, &mut Memory::default()), expected, "{phase:?}");
+            let last = Look {
+                stop_idle: true,
+                stop_all: true,
+                ..look(phase, 1)
+            };
+            assert_eq!(
+                judge(&last, RULES, &mut Memory::default()),
+                Verdict::Mark(Reason::Shutdown),
+                "{phase:?}"
+            );
+        }
+    }
+}

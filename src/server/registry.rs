@@ -1,0 +1,518 @@
+//! Who is here: fixed slots, given out by [`Registry::admit`] and given back by the drop of a guard,
+//! and by nothing else.
+//!
+//! Counts by address and by user are not kept: they are counted, over the slots, when a cap has to be
+//! checked. What is not kept can't drift.
+
+use super::counters::Counters;
+use crate::auth::UserId;
+use crate::data::pulse::{Phase, Pulse, Reason, Tick};
+use crate::proto::hostport::canonical;
+use crate::session::{CapReached, Ends, Seat};
+use parking_lot::{Condvar, Mutex};
+use socket2::SockRef;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The caps of the flags; `None` is off.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Sessions in all: workers and queue.
+    pub slots: usize,
+    /// Sessions from one address (IPv4) or one /64 (IPv6).
+    pub per_address: Option<usize>,
+    /// Sessions of one user.
+    pub per_user: Option<usize>,
+    /// Sessions that are not logged in.
+    pub unauthenticated: Option<usize>,
+}
+
+/// Why a connection is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Every slot is taken.
+    Full,
+    /// The address has as many sessions as are allowed.
+    Address,
+    /// Too many sessions are not logged in.
+    Unauthenticated,
+    /// The server is stopping.
+    Stopping,
+}
+
+/// All session slots.
+#[derive(Debug)]
+pub struct Registry {
+    caps: Caps,
+    slots: Box<[Slot]>,
+    table: Mutex<Table>,
+    changed: Condvar,
+    /// What has happened so far.
+    pub counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    pulse: Pulse,
+    occupant: Mutex<Option<Occupant>>,
+}
+
+/// What the reaper may touch of a session: its socket, to shut it down.
+#[derive(Debug, Clone)]
+struct Occupant {
+    socket: Arc<TcpStream>,
+    visit: Visit,
+}
+
+/// One session's stay in a slot. The number is never given again, so that what is meant for one session
+/// never meets the next in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    number: u64,
+    /// When it began.
+    pub admitted: Tick,
+}
+
+/// Which slots are taken, by whom. Fixed size: as many rows as slots.
+#[derive(Debug)]
+struct Table {
+    free: Vec<usize>,
+    addresses: Box<[Option<AddressKey>]>,
+    users: Box<[Option<UserId>]>,
+    visits: u64,
+    stopping: bool,
+}
+
+/// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
+/// host has a whole /64 to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AddressKey(u128);
+
+/// A session's place: the only owner of its slot and of its control connection. Whatever way it is
+/// dropped, by a panic too, the socket is closed and every count is given back.
+#[derive(Debug)]
+pub struct SessionGuard {
+    registry: Arc<Registry>,
+    index: usize,
+    socket: Option<Arc<TcpStream>>,
+    ends: Ends,
+}
+
+/// A login: counts for the user as long as it lives.
+#[derive(Debug)]
+pub struct LoginGuard {
+    registry: Arc<Registry>,
+    index: usize,
+}
+
+/// What the reaper sees of one slot.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The number of the slot.
+    pub index: usize,
+    /// Its pulse.
+    pub pulse: &'a Pulse,
+}
+
+impl Registry {
+    /// Makes room for as many sessions as the caps allow, once and for all.
+    #[must_use]
+    pub fn new(caps: Caps) -> Self {
+        let table = Table {
+            free: (0..caps.slots).rev().collect(),
+            addresses: vec![None; caps.slots].into_boxed_slice(),
+            users: vec![None; caps.slots].into_boxed_slice(),
+            visits: 0,
+            stopping: false,
+        };
+        Registry {
+            caps,
+            slots: (0..caps.slots).map(|_| Slot::default()).collect(),
+            table: Mutex::new(table),
+            changed: Condvar::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Admits a connection, or gives it back with the reason why not. `until` is when it has to have a
+    /// worker.
+    ///
+    /// # Errors
+    /// The [`Refusal`], with the stream to say it over.
+    pub fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        until: Tick,
+    ) -> Result<SessionGuard, (TcpStream, Refusal)> {
+        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+        let (index, number) = match self.table.lock().take(AddressKey::of(peer.ip()), &self.caps) {
+            Ok(taken) => taken,
+            Err(refusal) => return Err((stream, refusal)),
+        };
+        let visit = Visit {
+            number,
+            admitted: Tick::now(),
+        };
+        let socket = Arc::new(stream);
+        if let Some(slot) = self.slots.get(index) {
+            slot.pulse.reset(Phase::Queued, until);
+            *slot.occupant.lock() = Some(Occupant {
+                socket: Arc::clone(&socket),
+                visit,
+            });
+        }
+        self.counters.admitted();
+        self.changed.notify_all();
+        Ok(SessionGuard {
+            registry: Arc::clone(self),
+            index,
+            socket: Some(socket),
+            ends: Ends {
+                peer,
+                admitted: visit.admitted,
+            },
+        })
+    }
+
+    /// No connection is admitted from now on.
+    pub fn stop(&self) {
+        self.table.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether [`Registry::stop`] was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.table.lock().stopping
+    }
+
+    /// Sessions that hold a slot.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.caps.slots - self.table.lock().free.len()
+    }
+
+    /// Whether nobody is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until somebody is here, or until `stop`.
+    pub fn wait_for_somebody(&self, time: Duration) {
+        let mut table = self.table.lock();
+        if table.free.len() == self.caps.slots && !table.stopping {
+            self.changed.wait_for(&mut table, time);
+        }
+    }
+
+    /// Waits until nobody is here; `false` if that took longer than until `deadline`.
+    #[must_use]
+    pub fn wait_until_empty(&self, deadline: Instant) -> bool {
+        let mut table = self.table.lock();
+        while table.free.len() < self.caps.slots {
+            if self.changed.wait_until(&mut table, deadline).timed_out() {
+                return table.free.len() == self.caps.slots;
+            }
+        }
+        true
+    }
+
+    /// Every slot, for the reaper.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.slots.iter().enumerate().map(|(index, slot)| View {
+            index,
+            pulse: &slot.pulse,
+        })
+    }
+
+    /// Who is in the slot, if somebody is.
+    #[must_use]
+    pub fn visit(&self, index: usize) -> Option<Visit> {
+        Some(self.slots.get(index)?.occupant.lock().as_ref()?.visit)
+    }
+
+    /// Marks the session of this visit, if it is still there, and closes the reading
+    /// side of its control connection: its worker wakes, sees the mark, says 421 and leaves.
+    pub fn mark(&self, index: usize, visit: Visit, reason: Reason) -> bool {
+        let Some(slot) = self.slots.get(index) else {
+            return false;
+        };
+        let socket = {
+            let occupant = slot.occupant.lock();
+            let Some(occupant) = occupant.as_ref().filter(|o| o.visit == visit) else {
+                return false;
+            };
+            if !slot.pulse.set_mark(reason) {
+                return false;
+            }
+            Arc::clone(&occupant.socket)
+        };
+        // It fails only where the connection is gone already, which the worker hears of by itself.
+        let _ = socket.shutdown(Shutdown::Read);
+        true
+    }
+
+    /// Breaks the control connection of a marked session whose worker could not leave: its client reads
+    /// nothing. Closing it will send RST and free what was not sent.
+    pub fn kill(&self, index: usize, visit: Visit) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let occupant = slot.occupant.lock().clone();
+        if let Some(occupant) = occupant.filter(|o| o.visit == visit) {
+            let _ = SockRef::from(&*occupant.socket).set_linger(Some(Duration::ZERO));
+            let _ = occupant.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn give_back(&self, index: usize) {
+        if let Some(slot) = self.slots.get(index) {
+            *slot.occupant.lock() = None;
+            slot.pulse.reset(Phase::Vacant, Tick::NEVER);
+        }
+        self.table.lock().put(index);
+        self.changed.notify_all();
+    }
+}
+
+impl Table {
+    fn take(&mut self, key: AddressKey, caps: &Caps) -> Result<(usize, u64), Refusal> {
+        if self.stopping {
+            return Err(Refusal::Stopping);
+        }
+        if caps
+            .per_address
+            .is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap)
+        {
+            return Err(Refusal::Address);
+        }
+        let taken = self.addresses.len() - self.free.len();
+        if caps
+            .unauthenticated
+            .is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap)
+        {
+            return Err(Refusal::Unauthenticated);
+        }
+        let index = self.free.pop().ok_or(Refusal::Full)?;
+        if let Some(row) = self.addresses.get_mut(index) {
+            *row = Some(key);
+        }
+        self.visits += 1;
+        Ok((index, self.visits))
+    }
+
+    fn put(&mut self, index: usize) {
+        if let Some(row) = self.addresses.get_mut(index) {
+            *row = None;
+            self.free.push(index);
+        }
+        self.set_user(index, None);
+    }
+
+    fn logged_in(&self) -> usize {
+        self.users.iter().filter(|user| user.is_some()).count()
+    }
+
+    fn set_user(&mut self, index: usize, user: Option<UserId>) {
+        if let Some(row) = self.users.get_mut(index) {
+            *row = user;
+        }
+    }
+}
+
+impl AddressKey {
+    fn of(address: IpAddr) -> Self {
+        match canonical(address) {
+            IpAddr::V4(v4) => AddressKey(v4.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(v6) => AddressKey(v6.to_bits() & !u128::from(u64::MAX)),
+        }
+    }
+}
+
+impl SessionGuard {
+    /// The control connection; it is there until the guard is dropped.
+    #[must_use]
+    pub fn socket(&self) -> Option<&TcpStream> {
+        self.socket.as_deref()
+    }
+
+    /// The two ends of the control connection.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
+}
+
+impl Seat for SessionGuard {
+    type Login = LoginGuard;
+
+    fn pulse(&self) -> &Pulse {
+        &self.registry.slots[self.index].pulse
+    }
+
+    fn log_in(&self, user: UserId) -> Result<LoginGuard, CapReached> {
+        let mut table = self.registry.table.lock();
+        let cap = self.registry.caps.per_user;
+        if cap.is_some_and(|cap| table.users.iter().filter(|&&u| u == Some(user)).count() >= cap) {
+            self.registry.counters.user_full();
+            return Err(CapReached);
+        }
+        table.set_user(self.index, Some(user));
+        drop(table);
+        self.registry.counters.logged_in();
+        Ok(LoginGuard {
+            registry: Arc::clone(&self.registry),
+            index: self.index,
+        })
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        // The reaper's handle first, then the socket, then the slot: the slot is free only when the
+        // descriptor is closed.
+        if let Some(slot) = self.registry.slots.get(self.index) {
+            *slot.occupant.lock() = None;
+        }
+        drop(self.socket.take());
+        self.registry.give_back(self.index);
+    }
+}
+
+impl Drop for LoginGuard {
+    fn drop(&mut self) {
+        self.registry.table.lock().set_user(self.index, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    const OPEN: Caps = Caps {
+        slots: 4,
+        per_address: None,
+        per_user: None,
+        unauthenticated: None,
+    };
+
+    fn stream() -> TcpStream {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    fn peer(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), 4000)
+    }
+
+    fn admit(registry: &Arc<Registry>, from: &str) -> Result<SessionGuard, Refusal> {
+        registry
+            .admit(stream(), peer(from), Tick::NEVER)
+            .map_err(|(_, refusal)| refusal)
+    }
+
+    #[test]
+    fn slots_are_given_until_there_are_none_and_come_back() {
+        let registry = Arc::new(Registry::new(OPEN));
+        let mut guards: Vec<_> = (0..4).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
+        assert_eq!(registry.len(), 4);
+        assert_eq!(admit(&registry, "10.0.0.2").unwrap_err(), Refusal::Full);
+        guards.pop();
+        assert_eq!(registry.len(), 3);
+        assert!(admit(&registry, "10.0.0.2").is_ok());
+        drop(guards);
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn one_address_is_one_however_it_is_written() {
+        let registry = Arc::new(Registry::new(Caps {
+            per_address: Some(1),
+            ..OPEN
+        }));
+        let v4 = admit(&registry, "10.0.0.1").unwrap();
+        assert_eq!(admit(&registry, "::ffff:10.0.0.1").unwrap_err(), Refusal::Address);
+        let _v6 = admit(&registry, "2001:db8::1").unwrap();
+        assert_eq!(admit(&registry, "2001:db8::2:ffff:1").unwrap_err(), Refusal::Address);
+        let _other = admit(&registry, "2001:db8:0:1::1").unwrap();
+        drop(v4);
+        assert!(admit(&registry, "10.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn those_who_are_not_logged_in_have_a_cap() {
+        let registry = Arc::new(Registry::new(Caps {
+            unauthenticated: Some(2),
+            ..OPEN
+        }));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let _second = admit(&registry, "10.0.0.2").unwrap();
+        assert_eq!(admit(&registry, "10.0.0.3").unwrap_err(), Refusal::Unauthenticated);
+        let login = first.log_in(UserId::ANONYMOUS).unwrap();
+        let third = admit(&registry, "10.0.0.3").unwrap();
+        drop(third);
+        drop(login);
+        assert_eq!(admit(&registry, "10.0.0.3").unwrap_err(), Refusal::Unauthenticated);
+    }
+
+    #[test]
+    fn a_user_has_a_cap_and_every_way_out_gives_the_count_back() {
+        let registry = Arc::new(Registry::new(Caps {
+            per_user: Some(1),
+            ..OPEN
+        }));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let second = admit(&registry, "10.0.0.1").unwrap();
+        let login = first.log_in(UserId::ANONYMOUS).unwrap();
+        assert!(second.log_in(UserId::ANONYMOUS).is_err());
+        drop(login);
+        let panicked = std::thread::spawn(move || {
+            let _login = second.log_in(UserId::ANONYMOUS).unwrap();
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert!(first.log_in(UserId::ANONYMOUS).is_ok());
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn a_mark_meant_for_one_session_never_meets_the_next_in_its_slot() {
+        let registry = Arc::new(Registry::new(Caps { slots: 1, ..OPEN }));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let visit = registry.visit(0).unwrap();
+        assert!(registry.mark(0, visit, Reason::Idle));
+        assert!(!registry.mark(0, visit, Reason::Stalled), "the first reason stays");
+        assert_eq!(first.pulse().mark(), Some(Reason::Idle));
+        drop(first);
+        assert!(registry.visit(0).is_none());
+        let next = admit(&registry, "10.0.0.1").unwrap();
+        assert!(!registry.mark(0, visit, Reason::Idle));
+        assert_eq!(next.pulse().mark(), None);
+    }
+
+    #[test]
+    fn the_descriptor_is_closed_before_the_slot_is_free() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let registry = Arc::new(Registry::new(OPEN));
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        let guard = registry.admit(stream, from, Tick::NEVER).unwrap();
+        drop(guard);
+        let mut byte = [0];
+        assert_eq!(
+            std::io::Read::read(&mut &client, &mut byte).unwrap(),
+            0,
+            "the client sees the end"
+        );
+        assert!(registry.wait_until_empty(Instant::now()));
+    }
+
+    #[test]
+    fn nobody_is_admitted_after_stop() {
+        let registry = Arc::new(Registry::new(OPEN));
+        registry.stop();
+        assert_eq!(admit(&registry, "10.0.0.1").unwrap_err(), Refusal::Stopping);
+    }
+}
