@@ -61,6 +61,10 @@ pub const DATA_BUFFER: usize = 64 * 1024;
 /// name, a larger one is streamed in the order in which the file system gives it.
 pub const NAMES_BUFFER: usize = 48 * 1024;
 
+/// Buffer for what the kernel tells of a folder at once (getdents64), one for each worker: some two
+/// hundred names, and at least one of the longest.
+pub const READ_BUFFER: usize = 8 * 1024;
+
 /// Bytes asked of one sendfile(2): large enough to cost nothing, small enough that a command on the
 /// control connection is heard soon.
 pub const SENDFILE_CHUNK: usize = 1024 * 1024;
@@ -104,8 +108,8 @@ pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Dura
 pub const DESCRIPTORS_SPARE: usize = 32;
 
 /// Descriptors that one session can hold: control connection, passive listener, data connection, file
-/// or folder, and one while a pathname is walked.
-pub const DESCRIPTORS_PER_SESSION: usize = 5;
+/// or folder, and two while a pathname is walked.
+pub const DESCRIPTORS_PER_SESSION: usize = 6;
 
 // --- Defaults and bounds of flags ---------------------------------------------------------------
 

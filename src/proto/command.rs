@@ -123,6 +123,18 @@ impl From<EprtError> for SyntaxError {
     }
 }
 
+/// Whether a line is the first of an HTTP request. It is asked only of the first line of a connection:
+/// a web page can have a browser send FTP commands in the body of a request to this port.
+#[must_use]
+pub fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] = [
+        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
+    ];
+    line.split(|&b| b == b' ')
+        .next()
+        .is_some_and(|word| METHODS.contains(&word))
+}
+
 type Parsed<'a> = Result<Command<'a>, SyntaxError>;
 
 pub(super) fn not_offered(_: &[u8]) -> Parsed<'_> {
@@ -236,6 +248,14 @@ mod tests {
         assert_eq!(command(b"EPSV 3"), Err(SyntaxError::Family));
         assert_eq!(command(b"REST -1"), Err(SyntaxError::Argument));
         assert_eq!(command(b"SITE EXEC ls"), Err(SyntaxError::Parameter));
+    }
+
+    #[test]
+    fn the_first_line_of_a_web_request_is_known_for_what_it_is() {
+        assert!(is_http(b"POST / HTTP/1.1") && is_http(b"GET http://a/ HTTP/1.0") && is_http(b"PRI * HTTP/2.0"));
+        for verb in crate::proto::verb::VERBS {
+            assert!(!is_http(verb.name.as_bytes()), "{}", verb.name);
+        }
     }
 
     proptest! {

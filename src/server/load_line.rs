@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::limits::{
     CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DESCRIPTORS_PER_SESSION, DESCRIPTORS_SPARE, LINE_MAX,
-    NAMES_BUFFER, NOTSENT_LOWAT, REPLY_BUFFER,
+    NAMES_BUFFER, NOTSENT_LOWAT, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -14,6 +14,9 @@ const KERNEL_THREAD: usize = 25 * 1024;
 
 /// Memory of a socket in the kernel besides its buffers, and of its descriptor.
 const KERNEL_SOCKET: usize = 4 * 1024;
+
+/// What one command may allocate for a moment: a pathname that is walked (28 KiB at most), a reply.
+const MOMENTARY: usize = 32 * 1024;
 
 /// Stack that a worker can touch; the rest is reserved, and costs nothing.
 const STACK_TOUCHED: usize = 48 * 1024;
@@ -48,8 +51,7 @@ impl LoadLine {
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
         // A data connection holds what is not sent and about as much on its way.
         let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize;
-        let read_buffer = DATA_BUFFER / 4;
-        let buffers = DATA_BUFFER + NAMES_BUFFER + read_buffer + 2 * LINE_MAX + 2 * REPLY_BUFFER;
+        let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data;
         let slots = config.workers() + config.queue();
         LoadLine {
@@ -106,5 +108,65 @@ impl fmt::Display for Overloaded {
             "--workers and --queue need {} descriptors, but the hard limit (RLIMIT_NOFILE) is {}: lower them, or raise the limit",
             self.needed, self.allowed
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Invocation, from_arguments};
+
+    fn load_line(flags: &str) -> LoadLine {
+        let arguments = format!("serve {flags}");
+        let config = match from_arguments(arguments.split_whitespace().map(Into::into)) {
+            Ok(Invocation::Serve(config)) => config,
+            other => panic!("{other:?}"),
+        };
+        LoadLine::of(&config)
+    }
+
+    #[test]
+    fn each_worker_and_each_place_in_the_queue_costs_what_it_can_use() {
+        let one = load_line("--workers 1 --queue 1");
+        let two = load_line("--workers 2 --queue 1");
+        let queued = load_line("--workers 1 --queue 2");
+        assert_eq!(two.descriptors - one.descriptors, DESCRIPTORS_PER_SESSION);
+        assert_eq!(queued.descriptors - one.descriptors, 1);
+        let worker = two.bytes - one.bytes;
+        assert!(
+            worker > DATA_BUFFER + NAMES_BUFFER + 2 * NOTSENT_LOWAT as usize,
+            "{worker}"
+        );
+        let place = queued.bytes - one.bytes;
+        assert!(
+            place > 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER) && place < worker,
+            "{place}"
+        );
+    }
+
+    #[test]
+    fn it_is_told_in_one_line() {
+        let line = load_line("--workers 8 --queue 4").to_string();
+        let shape: Vec<String> = line
+            .split(' ')
+            .map(|word| word.replace(|c: char| c.is_ascii_digit(), ""))
+            .collect();
+        assert_eq!(
+            shape.join(" "),
+            "load line:  sessions,  queued, worst case  MiB,  descriptors"
+        );
+        assert!(line.starts_with("load line: 8 sessions, 4 queued, "), "{line}");
+    }
+
+    #[test]
+    fn what_is_too_much_names_the_flags_and_both_numbers() {
+        let text = Overloaded {
+            needed: 1633,
+            allowed: 1024,
+        }
+        .to_string();
+        for part in ["--workers", "--queue", "1633", "1024"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::data::pulse::{Phase, Reason, Tick};
 use crate::data::wait::Stop;
 use crate::limits::{DATA_BUFFER, LINE_MAX, NAMES_BUFFER, REPLY_BUFFER};
 use crate::policy::Subject;
+use crate::proto::command::is_http;
 use crate::proto::hostport::canonical;
 use crate::proto::line::LineBuffer;
 use crate::proto::listing::Facts;
@@ -160,7 +161,11 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
         let _ = session.control.send(&goodbye(reason));
     }
     session.port = DataPort::None;
-    session.control.goodbye();
+    match end {
+        // Nothing more is expected of the client, or there is nobody to speak to.
+        End::Quit | End::Lost => drop(session.control.flush()),
+        End::Refused | End::Marked(_) => session.control.goodbye(),
+    }
     end
 }
 
@@ -178,8 +183,11 @@ impl<S: Seat> Session<'_, S> {
 
     fn command_loop(&mut self, line: &mut Vec<u8>) -> Result<End, Stop> {
         self.control.send(&self.context.greeting)?;
+        let mut first = true;
         loop {
             let reply = match self.next_line(line)? {
+                // A browser that was made to send commands in the body of a request gets no chance to.
+                Input::Line if std::mem::take(&mut first) && is_http(line) => return Ok(End::Refused),
                 Input::Line => self.execute(line)?,
                 Input::TooLong => Reply::new(500, "That line is too long."),
                 Input::Endless => {

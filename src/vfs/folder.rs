@@ -3,15 +3,12 @@
 //! Allocates nothing for a name. Never takes anything but a single name, and never follows a link.
 
 use super::{Status, VfsError};
+use crate::limits::READ_BUFFER;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{RawDir, SeekFrom, readlinkat_raw, seek};
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-
-/// Bytes of a [`ReadBuffer`] for what getdents64(2) gives at once: some two hundred names, and at least
-/// one of the longest that the kernel can give.
-pub const READ_BUFFER: usize = 8 * 1024;
 
 /// Most bytes of one name as the kernel gives it. Linux caps most at 255, FUSE at a pathname's length.
 const NAME_CAPACITY: usize = crate::limits::PATH_MAX;

@@ -15,7 +15,7 @@ mod walk;
 
 pub use crate::proto::listing::Kind;
 pub use error::{RootError, VfsError};
-pub use folder::{Entries, Folder, READ_BUFFER, ReadBuffer};
+pub use folder::{Entries, Folder, ReadBuffer};
 pub use names::{Fit, NameBuffer};
 pub use status::Status;
 
