@@ -2,7 +2,7 @@
 
 use super::passive::{PassiveListener, PassivePorts};
 use super::pulse::{Phase, Tick};
-use super::wait::{Stop, Watch, wait};
+use super::wait::{Stop, Watch, glance, wait};
 use crate::limits::BACKSTOP;
 use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
@@ -109,6 +109,9 @@ fn open_passive(
                     return Ok(connection);
                 }
                 log::debug!("a stranger came to passive port {}", listener.port());
+                drop(connection);
+                // Strangers who come without a pause must not keep the owner from being heard.
+                glance(watch)?;
             }
             Err(Errno::AGAIN) => wait(watch, listener.socket.as_fd(), PollFlags::IN, until)?,
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}

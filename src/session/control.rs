@@ -5,7 +5,7 @@
 
 use crate::data::pulse::{Phase, Pulse, Tick};
 use crate::data::wait::{Stop, Watch, wait_to_reply};
-use crate::limits::{GOODBYE_DRAIN_MAX, REPLY_BUFFER};
+use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER};
 use crate::proto::command::Request;
 use crate::proto::hostport::canonical;
 use crate::proto::line::{LineBuffer, LineError};
@@ -24,6 +24,11 @@ pub struct ControlConnection<'a> {
     lines: &'a mut LineBuffer,
     out: &'a mut Vec<u8>,
     reply_timeout: Duration,
+    /// When the reply that is being written has to be read: set when the client first lets it wait, and
+    /// kept until the reply is whole, so that reading a little of it does not help.
+    reply_until: Option<Tick>,
+    /// What no state of a session that is not logged in outlives.
+    limit: Tick,
     transfer: Transfer,
     quit: bool,
 }
@@ -65,6 +70,8 @@ impl<'a> ControlConnection<'a> {
             lines,
             out,
             reply_timeout,
+            reply_until: None,
+            limit: Tick::NEVER,
             transfer: Transfer::default(),
             quit: false,
         }
@@ -93,6 +100,7 @@ impl<'a> ControlConnection<'a> {
                 return Ok(input);
             }
             self.flush()?;
+            self.reply_until = None;
             self.pulse.enter(phase, until());
             self.receive(RecvFlags::empty())?;
         }
@@ -131,7 +139,7 @@ impl<'a> ControlConnection<'a> {
     /// The connection is gone, or the client does not read.
     pub fn flush(&mut self) -> Result<(), Stop> {
         let mut sent = 0;
-        let mut waiting: Option<(Tick, (Phase, Tick))> = None;
+        let mut before = None;
         let outcome = loop {
             let Some(rest) = self.out.get(sent..).filter(|rest| !rest.is_empty()) else {
                 break Ok(());
@@ -139,14 +147,15 @@ impl<'a> ControlConnection<'a> {
             match send(self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => sent += count,
                 Err(Errno::AGAIN) => {
-                    let (until, _) = *waiting.get_or_insert_with(|| {
-                        let before = self.pulse.phase();
-                        let until = Tick::now().after(self.reply_timeout);
+                    let until = *self
+                        .reply_until
+                        .get_or_insert_with(|| Tick::now().after(self.reply_timeout).min(self.limit));
+                    if before.is_none() {
+                        before = Some(self.pulse.phase());
                         self.pulse.enter(Phase::Reply, until);
-                        // The reaper ends the session at the deadline; this wait outlives it by its grace.
-                        (until.after(2 * crate::limits::KILL_GRACE), before)
-                    });
-                    if let Err(stop) = wait_to_reply(self.socket, until) {
+                    }
+                    // The reaper ends the session at the deadline; this wait outlives it by its grace.
+                    if let Err(stop) = wait_to_reply(self.socket, until.after(2 * KILL_GRACE)) {
                         break Err(stop);
                     }
                 }
@@ -154,13 +163,18 @@ impl<'a> ControlConnection<'a> {
                 Err(_) => break Err(Stop::ControlLost),
             }
         };
+        if let Some((phase, until)) = before {
+            self.pulse.enter(phase, until);
+        }
         self.out.clear();
         // A single long line may have grown it; memory does not stay at its high-water mark.
         self.out.shrink_to(2 * REPLY_BUFFER);
-        if let Some((_, (phase, until))) = waiting {
-            self.pulse.enter(phase, until);
-        }
         outcome
+    }
+
+    /// Sets what no wait outlives from now on: the login deadline, or never.
+    pub fn set_limit(&mut self, limit: Tick) {
+        self.limit = limit;
     }
 
     /// A transfer begins: STAT will speak of it.

@@ -41,6 +41,7 @@ impl<S: Seat> Session<'_, S> {
             Ok(login) => {
                 log::info!("{}: {} logged in", self.ends.peer, principal.name());
                 self.login = Login::LoggedIn(principal, login);
+                self.control.set_limit(Tick::NEVER);
                 Reply::new(230, "Logged in.")
             }
             Err(_) => {
@@ -76,6 +77,7 @@ impl<S: Seat> Session<'_, S> {
         if let Login::LoggedIn(..) = self.login {
             self.login_until = Tick::now().after(self.context.config.timeouts().login);
         }
+        self.control.set_limit(self.login_until);
         self.login = Login::NeedUser;
         self.cwd = VirtualPath::root();
         self.representation = RepresentationType::Ascii;

@@ -182,6 +182,7 @@ impl<S: Seat> Session<'_, S> {
     }
 
     fn command_loop(&mut self, line: &mut Vec<u8>) -> Result<End, Stop> {
+        self.control.set_limit(self.login_until);
         self.control.send(&self.context.greeting)?;
         let mut first = true;
         loop {

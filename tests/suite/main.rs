@@ -1,0 +1,21 @@
+//! The black-box tests: one binary, which starts the real server for each case.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
+
+mod server;
+
+mod admission;
+mod clients;
+mod data;
+mod deadlines;
+mod docs;
+mod flags;
+mod parser;
+mod structure;
+mod transcript;
+mod verbs;
