@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use socket2::{Domain, Socket, Type};
 
+use super::problems::plain;
 use super::{Fault, units};
 
 /// The address that stands for every address of this host: IPv6, which takes IPv4 in as well, or
@@ -98,7 +99,10 @@ fn is_name(host: &str) -> bool {
 fn resolve(value: &str, name: &str) -> Result<Vec<IpAddr>, Fault> {
     match (name, 0).to_socket_addrs() {
         Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
-        Err(error) => Err(Fault::environment(format!("{value:?} does not resolve: {error}"))),
+        Err(error) => Err(Fault::environment(format!(
+            "{value:?} does not resolve: {}",
+            plain(&error)
+        ))),
     }
 }
 

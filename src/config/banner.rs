@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use super::Fault;
+use super::problems::plain;
 use crate::limits;
 
 /// Longest line of a banner in bytes: a reply line less its code, the character after it, and CRLF.
@@ -20,7 +21,7 @@ pub(super) fn lines(value: &str) -> Result<Vec<String>, Fault> {
         return Err(Fault::usage("\"@\" names no file".to_owned()));
     }
     let name = format!("file {path:?}");
-    let text = read(path).map_err(|error| Fault::environment(format!("{name}: {error}")))?;
+    let text = read(path).map_err(|error| Fault::environment(format!("{name}: {}", plain(&error))))?;
     let text = String::from_utf8(text).map_err(|_| Fault::environment(format!("{name}: not UTF-8")))?;
     split(&text).map_err(|error| Fault::environment(format!("{name}: {error}")))
 }
@@ -127,8 +128,8 @@ mod tests {
             assert_eq!(lines(&value), fault(expected));
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(lines(&value), fault("No such file or directory (os error 2)"));
+        assert_eq!(lines(&value), fault("no such file or directory"));
         fs::create_dir(&path).unwrap();
-        assert_eq!(lines(&value), fault("Is a directory (os error 21)"));
+        assert_eq!(lines(&value), fault("is a directory"));
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use self::args::{ServeArgs, Typed};
+pub(crate) use self::problems::plain;
 pub use self::problems::{ConfigError, ErrorKind};
 use self::problems::{Fault, Problems};
 use crate::limits;
@@ -667,7 +668,7 @@ mod tests {
         assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Environment, 1));
         assert_eq!(
             error.to_string(),
-            "--banner: file \"/nonexistent/banner\": No such file or directory (os error 2)"
+            "--banner: file \"/nonexistent/banner\": no such file or directory"
         );
         let error = configure(&["--passive-address", "no..where"]).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{error}");

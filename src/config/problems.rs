@@ -3,7 +3,7 @@
 //! Owns the shape of a message, `--flag: what is wrong`, and the exit status; never prints or
 //! exits.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::units;
 
@@ -53,6 +53,12 @@ impl ConfigError {
             ErrorKind::Environment => 1,
         }
     }
+}
+
+/// The system's words for an error, without its number.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 impl fmt::Display for ConfigError {

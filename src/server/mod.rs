@@ -9,7 +9,7 @@ mod reaper;
 mod registry;
 mod wake;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::data::passive::PassivePorts;
 use crate::proto::reply::Reply;
 use crate::session::Context;
@@ -75,14 +75,14 @@ impl Server {
             .map_err(|error| StartError(error.to_string()))?;
         let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
         let listeners = listen::all(config.listen(), config.listen_is_default())
-            .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", plain(&error))))?;
+            .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", told(&error))))?;
         let listening = listeners
             .iter()
             .filter_map(|l| l.local_addr().ok()?.as_socket())
             .collect::<Vec<_>>();
         let ports = passive_ports(&config, &listening)?;
         let signals =
-            catch_signals().map_err(|error| StartError(format!("signals can't be caught: {}", plain(&error))))?;
+            catch_signals().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
         let networks = match config.passive_address() {
             Some(_) => if_addrs::get_if_addrs()
                 .unwrap_or_default()
@@ -169,7 +169,7 @@ fn start_threads(
         StartError(format!(
             "--workers: {} threads can't be had: {}",
             config.workers(),
-            plain(&error)
+            told(&error)
         ))
     };
     let registry = Arc::new(Registry::new(caps(config)));
@@ -280,16 +280,13 @@ fn url(address: SocketAddr) -> String {
     }
 }
 
-/// The system's words for an error, without its number.
-fn plain(error: &io::Error) -> String {
+/// What went wrong, in words for the operator.
+fn told(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the port is taken".into(),
         io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 need the right to bind them".into(),
         io::ErrorKind::AddrNotAvailable => "this host has no such address".into(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
-        }
+        _ => config::plain(error),
     }
 }
 
