@@ -49,6 +49,8 @@ pub struct Gate {
     pub secret: bool,
     /// It is heard during a transfer, if it has no argument; others wait.
     pub during_transfer: bool,
+    /// It begins a transfer, and so uses up the data port and the restart marker, refused or not.
+    pub transfer: bool,
 }
 
 const OPEN: Gate = Gate {
@@ -57,6 +59,7 @@ const OPEN: Gate = Gate {
     writes: false,
     secret: false,
     during_transfer: false,
+    transfer: false,
 };
 const SECRET: Gate = Gate { secret: true, ..OPEN };
 const ALWAYS: Gate = Gate {
@@ -65,6 +68,14 @@ const ALWAYS: Gate = Gate {
 };
 const MEMBER: Gate = Gate { login: true, ..OPEN };
 const WRITER: Gate = Gate { writes: true, ..MEMBER };
+const TRANSFER: Gate = Gate {
+    transfer: true,
+    ..MEMBER
+};
+const UPLOAD: Gate = Gate {
+    transfer: true,
+    ..WRITER
+};
 const ABSENT: Gate = Gate { offered: false, ..OPEN };
 const ABSENT_SECRET: Gate = Gate { secret: true, ..ABSENT };
 
@@ -117,10 +128,10 @@ pub static VERBS: &[Verb] = verbs![
     "ALLO" "<bytes>" Required MEMBER None, "RFC 959", "not needed here", command::allocate;
     "OPTS" "<UTF8 ON|MLST facts>" Required OPEN None, "RFC 2389", "set an option", command::options;
     // Transfers
-    "RETR" "<path>" Required MEMBER None, "RFC 959", "download a file", |a| Ok(Command::Retr(a));
-    "LIST" "[-a] [path]" Optional MEMBER None, "RFC 959", "list a folder, a line for each entry", |a| Ok(Command::List(a));
-    "NLST" "[-a] [path]" Optional MEMBER None, "RFC 959", "list the names of a folder", |a| Ok(Command::Nlst(a));
-    "MLSD" "[path]" Optional MEMBER None, "RFC 3659", "list a folder for programs to read", |a| Ok(Command::Mlsd(a));
+    "RETR" "<path>" Required TRANSFER None, "RFC 959", "download a file", |a| Ok(Command::Retr(a));
+    "LIST" "[-a] [path]" Optional TRANSFER None, "RFC 959", "list a folder, a line for each entry", |a| Ok(Command::List(a));
+    "NLST" "[-a] [path]" Optional TRANSFER None, "RFC 959", "list the names of a folder", |a| Ok(Command::Nlst(a));
+    "MLSD" "[path]" Optional TRANSFER None, "RFC 3659", "list a folder for programs to read", |a| Ok(Command::Mlsd(a));
     "ABOR" "" None ALWAYS None, "RFC 959", "end the transfer", |_| Ok(Command::Abor);
     // Facts
     "MLST" "[path]" Optional MEMBER Some("MLST "), "RFC 3659", "tell the facts of one entry", |a| Ok(Command::Mlst(a));
@@ -135,9 +146,9 @@ pub static VERBS: &[Verb] = verbs![
     "NOOP" "" Optional ALWAYS None, "RFC 959", "do nothing", |_| Ok(Command::Noop);
     "LANG" "[tag]" Optional OPEN Some("LANG EN*"), "RFC 2640", "choose the language of replies: English", |a| Ok(Command::Lang(a));
     // Changes to the tree
-    "STOR" "<path>" Required WRITER None, "RFC 959", "upload a file", command::write;
-    "STOU" "[path]" Optional WRITER None, "RFC 959", "upload a file under a new name", command::write;
-    "APPE" "<path>" Required WRITER None, "RFC 959", "append to a file", command::write;
+    "STOR" "<path>" Required UPLOAD None, "RFC 959", "upload a file", command::write;
+    "STOU" "[path]" Optional UPLOAD None, "RFC 959", "upload a file under a new name", command::write;
+    "APPE" "<path>" Required UPLOAD None, "RFC 959", "append to a file", command::write;
     "DELE" "<path>" Required WRITER None, "RFC 959", "delete a file", command::write;
     "RMD" "<path>" Required WRITER None, "RFC 959", "remove a folder", command::write;
     "XRMD" "<path>" Required WRITER None, "RFC 775", "the same as RMD", command::write;

@@ -5,6 +5,7 @@ use super::registry::{Refusal, Registry, SessionGuard};
 use super::wake::Wake;
 use crate::data::pulse::{Reason, Tick};
 use crate::limits::ACCEPT_BACKOFF;
+use crate::proto::hostport::canonical;
 use crate::proto::reply::Reply;
 use crate::session::{Seat, goodbye};
 use crossbeam_channel::{Receiver, Sender};
@@ -84,7 +85,8 @@ impl Acceptor {
         }
         drop(std::mem::take(&mut self.listeners));
         while let Ok(guard) = self.queued.try_recv() {
-            dismiss(&guard, guard.pulse().mark().unwrap_or(Reason::Shutdown));
+            let reason = guard.pulse().mark().unwrap_or(Reason::Shutdown);
+            self.dismiss(&guard, reason);
         }
     }
 
@@ -137,7 +139,7 @@ impl Acceptor {
                     let stream = TcpStream::from(descriptor);
                     // A peer that is gone already has no address, and needs no answer.
                     if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
-                        self.admit(stream, peer);
+                        self.admit(stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
                     }
                 }
                 Err(error) => match remedy(error) {
@@ -164,7 +166,7 @@ impl Acceptor {
             Ok(guard) => {
                 // There is room for every slot; it fails only when no worker is left.
                 if let Err(error) = self.queue.try_send(guard) {
-                    dismiss(&error.into_inner(), Reason::Shutdown);
+                    self.dismiss(&error.into_inner(), Reason::Shutdown);
                 }
             }
             Err((stream, refusal)) => {
@@ -182,15 +184,22 @@ impl Acceptor {
             let Ok(guard) = self.queued.try_recv() else { return };
             match guard.pulse().mark() {
                 Some(reason) => {
-                    self.registry.counters.ended_by(reason);
-                    dismiss(&guard, reason);
+                    self.dismiss(&guard, reason);
                 }
                 None => {
                     if let Err(error) = self.queue.try_send(guard) {
-                        dismiss(&error.into_inner(), Reason::Shutdown);
+                        self.dismiss(&error.into_inner(), Reason::Shutdown);
                     }
                 }
             }
+        }
+    }
+
+    /// Ends a session that never had a worker.
+    fn dismiss(&self, guard: &SessionGuard, reason: Reason) {
+        self.registry.counters.ended_by(reason);
+        if let Some(stream) = guard.socket() {
+            say(stream, &goodbye(reason));
         }
     }
 
@@ -257,12 +266,6 @@ fn say(stream: &TcpStream, reply: &Reply) {
     reply.encode(&mut out);
     let _ = send(stream, &out, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = stream.shutdown(Shutdown::Write);
-}
-
-fn dismiss(guard: &SessionGuard, reason: Reason) {
-    if let Some(stream) = guard.socket() {
-        say(stream, &goodbye(reason));
-    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,9 @@ impl<'a> ControlConnection<'a> {
     ///
     /// # Errors
     /// What ended the session: the connection is gone, or the reaper marked it.
-    pub fn read_line(&mut self, line: &mut Vec<u8>, phase: Phase, until: impl Fn() -> Tick) -> Result<Input, Stop> {
+    pub fn read_line(&mut self, line: &mut Vec<u8>, phase: Phase, until: impl FnOnce() -> Tick) -> Result<Input, Stop> {
+        // Half a command is no sign of life: the deadline is set once for each line.
+        let mut until = Some(until);
         loop {
             self.check()?;
             line.clear();
@@ -101,7 +103,9 @@ impl<'a> ControlConnection<'a> {
             }
             self.flush()?;
             self.reply_until = None;
-            self.pulse.enter(phase, until());
+            if let Some(until) = until.take() {
+                self.pulse.enter(phase, until());
+            }
             self.receive(RecvFlags::empty())?;
         }
     }

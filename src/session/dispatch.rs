@@ -1,6 +1,7 @@
 //! From a line to a handler, through the gates.
 
 use super::{Session, answer, info};
+use crate::data::port::DataPort;
 use crate::data::wait::Stop;
 use crate::policy::{Denied, permit};
 use crate::proto::command::{Command, Request};
@@ -15,7 +16,8 @@ impl<S: Seat> Session<'_, S> {
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(error) => {
-                log::debug!("{}: unknown command {}", self.ends.peer, Escaped(line));
+                // What was meant is unknown, so it may have been a password.
+                log::debug!("{}: unknown command of {} bytes", self.ends.peer, line.len());
                 return Ok(answer::syntax(error));
             }
         };
@@ -26,12 +28,23 @@ impl<S: Seat> Session<'_, S> {
         };
         log::debug!("{}: {} {}", self.ends.peer, request.verb.name, Escaped(argument));
         if let Err(denied) = permit(self.subject(), &request) {
-            return Ok(answer::denied(denied));
+            return Ok(self.refuse(&request, answer::denied(denied)));
         }
         match request.command() {
             Ok(command) => self.dispatch(command),
-            Err(error) => Ok(answer::syntax(error)),
+            Err(error) => Ok(self.refuse(&request, answer::syntax(error))),
         }
+    }
+
+    /// A refused command leaves nothing behind of what it would have used up or replaced.
+    fn refuse(&mut self, request: &Request<'_>, reply: Reply) -> Reply {
+        if request.verb.gate.transfer {
+            self.restart = None;
+        }
+        if request.verb.gate.transfer || matches!(request.verb.name, "PORT" | "EPRT" | "PASV" | "EPSV") {
+            self.port = DataPort::None;
+        }
+        reply
     }
 
     fn dispatch(&mut self, command: Command<'_>) -> Result<Reply, Stop> {
