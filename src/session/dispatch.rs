@@ -13,6 +13,7 @@ use crate::session::list::Form;
 impl<S: Seat> Session<'_, S> {
     /// Executes one line; the reply is its final one.
     pub(super) fn execute(&mut self, line: &[u8]) -> Result<Reply, Stop> {
+        let after_transfer = std::mem::take(&mut self.after_transfer);
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(error) => {
@@ -31,7 +32,14 @@ impl<S: Seat> Session<'_, S> {
             return Ok(self.refuse(&request, answer::denied(denied)));
         }
         match request.command() {
-            Ok(command) => self.dispatch(command),
+            // The transfer was over before ABOR was read, which is then done (RFC 959 §4.1.3, case 1):
+            // suppaftp closes the data connection first, and waits for this reply.
+            Ok(Command::Abor) if after_transfer => Ok(Reply::new(226, "Abort successful: the transfer has ended.")),
+            Ok(command) => {
+                let reply = self.dispatch(command)?;
+                self.after_transfer = request.verb.gate.transfer && matches!(reply.code(), 226 | 426);
+                Ok(reply)
+            }
             Err(error) => Ok(self.refuse(&request, answer::syntax(error))),
         }
     }

@@ -130,6 +130,8 @@ struct Session<'a, S: Seat> {
     representation: RepresentationType,
     restart: Option<RestartMarker>,
     port: DataPort,
+    /// The command before this one was a transfer.
+    after_transfer: bool,
     extended_only: bool,
     facts: Facts,
 }
@@ -153,6 +155,7 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
         representation: RepresentationType::Ascii,
         restart: None,
         port: DataPort::None,
+        after_transfer: false,
         extended_only: false,
         facts: Facts::ALL,
     };
