@@ -76,6 +76,18 @@ pub const UNHEARD_MAX: u64 = 8 * 1024 * 1024;
 /// stalled RETR holds 3,994 KiB of kernel memory without it and 102 KiB with it.
 pub const NOTSENT_LOWAT: u32 = 128 * 1024;
 
+/// Steps in which what is not sent yet is seen to leave at the end of a transfer; each has the stall
+/// timeout, so a peer that takes 16 KiB in that time gets its file.
+pub const DRAIN_STEPS: u32 = 8;
+
+/// How long the peer has to close its side of a data connection after all was sent. Most do at once;
+/// some programs keep it open until they have read 226.
+pub const FIN_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the kernel may go on sending the last window of a data connection to a peer that did not
+/// close it (TCP_USER_TIMEOUT).
+pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Connections that wait at a passive port: a stranger may come first, the owner must still fit.
 pub const PASSIVE_BACKLOG: i32 = 8;
 

@@ -17,8 +17,11 @@ fn main() -> ExitCode {
                     if let Err(error) = server.announce() {
                         log::warn!("the ready line can't be written: {error}");
                     }
-                    server.run();
-                    ExitCode::SUCCESS
+                    if server.run() {
+                        ExitCode::SUCCESS
+                    } else {
+                        ExitCode::FAILURE
+                    }
                 }
                 Err(error) => fail(&error.to_string(), 1),
             }

@@ -2,13 +2,13 @@
 
 use super::passive::{PassiveListener, PassivePorts};
 use super::pulse::{Phase, Tick};
-use super::wait::{Stop, Watch, glance, wait};
-use crate::limits::BACKSTOP;
+use super::wait::{Stop, Watch, glance, is_ready, wait};
+use crate::limits::{BACKSTOP, DRAIN_STEPS, FIN_WAIT, NOTSENT_LOWAT, ORPHAN_TIMEOUT};
 use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, shutdown, sockopt};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -147,18 +147,21 @@ fn open_active(
 }
 
 impl DataConnection {
-    /// Ends the connection in order: all that was written is sent and FIN after it, and the peer has
-    /// closed its side, within `timeout`.
+    /// Ends the connection in order: all that was written has left this host, FIN after it. Then the peer
+    /// has [`FIN_WAIT`] to close its side; one that keeps it open until it has read 226 gets its 226.
+    /// `timeout` is how long sending may stand still.
     ///
     /// # Errors
     /// [`DataError::Broken`] where the peer did not take it all.
     pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
-        let until = Tick::now().after(timeout);
+        self.drain(watch, timeout)?;
+        let until = Tick::now().after(FIN_WAIT);
         watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
         shutdown(&self.socket, Shutdown::Write).map_err(|_| DataError::Broken)?;
         match wait(watch, self.socket.as_fd(), PollFlags::RDHUP, until) {
             Ok(()) => {}
-            Err(Stop::TimedOut) => return Err(DataError::Broken),
+            // What is on its way still is no more than a window, and is dropped if nobody takes it.
+            Err(Stop::TimedOut) => drop(SockRef::from(&self.socket).set_tcp_user_timeout(Some(ORPHAN_TIMEOUT))),
             Err(stop) => return Err(stop.into()),
         }
         match sockopt::socket_error(&self.socket) {
@@ -168,6 +171,28 @@ impl DataConnection {
             }
             _ => Err(DataError::Broken),
         }
+    }
+
+    /// Waits until nothing is left that the kernel has not sent: closing would leave it behind as an
+    /// orphan that holds its memory for minutes. TCP_NOTSENT_LOWAT, lowered in steps, makes poll(2) tell
+    /// how much is left, so that a slow peer is seen to move.
+    fn drain(&self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
+        let socket = SockRef::from(&self.socket);
+        let left_below = |bytes| socket.set_tcp_notsent_lowat(bytes).map_err(|_| DataError::Broken);
+        left_below(1)?;
+        if is_ready(self.as_fd(), PollFlags::OUT) {
+            return Ok(());
+        }
+        for step in (0..DRAIN_STEPS).rev() {
+            left_below(1 + step * NOTSENT_LOWAT / DRAIN_STEPS)?;
+            let until = Tick::now().after(timeout);
+            watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
+            match wait(watch, self.as_fd(), PollFlags::OUT, until) {
+                Err(Stop::TimedOut) => return Err(DataError::Broken),
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 

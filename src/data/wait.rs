@@ -85,6 +85,13 @@ pub fn glance(watch: &mut dyn Watch) -> Result<(), Stop> {
     watch.prepare().map(|_| ())
 }
 
+/// Whether the descriptor is ready now.
+#[must_use]
+pub fn is_ready(descriptor: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    let mut descriptors = [PollFd::from_borrowed_fd(descriptor, flags)];
+    poll_for(&mut descriptors, Some(Duration::ZERO)).is_ok() && !descriptors[0].revents().is_empty()
+}
+
 /// Waits until the control connection can be written to.
 ///
 /// # Errors

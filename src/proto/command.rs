@@ -159,7 +159,10 @@ pub(super) fn epsv(argument: &[u8]) -> Parsed<'_> {
 }
 
 pub(super) fn representation_type(argument: &[u8]) -> Parsed<'_> {
-    Ok(Command::Type(params::parse_type(argument)?))
+    // Whatever is no type that is done here is a parameter that is not, garbage too.
+    Ok(Command::Type(
+        params::parse_type(argument).map_err(|_| SyntaxError::Parameter)?,
+    ))
 }
 
 pub(super) fn structure(argument: &[u8]) -> Parsed<'_> {

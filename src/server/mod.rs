@@ -124,8 +124,10 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: nobody is admitted, sessions at rest get 421, and
-    /// transfers have the grace to finish. A second signal ends the process at once.
-    pub fn run(mut self) {
+    /// transfers have the grace to finish. A second signal ends the process at once. Returns whether
+    /// everybody could be ended.
+    #[must_use]
+    pub fn run(mut self) -> bool {
         self.wait_for_signal();
         log::info!("stopping: {} sessions, grace {:?}", self.registry.len(), self.grace);
         let deadline = Instant::now() + self.grace;
@@ -138,13 +140,14 @@ impl Server {
             if !self.registry.wait_until_empty(last) {
                 // A worker hangs in the file system; the process must not hang with it.
                 log::error!("{} sessions could not be ended", self.registry.len());
-                return;
+                return false;
             }
         }
         log::info!("{}", self.registry.counters);
         for thread in [self.acceptor, self.reaper].into_iter().chain(self.workers) {
             let _ = thread.join();
         }
+        true
     }
 
     fn wait_for_signal(&mut self) {

@@ -15,7 +15,17 @@ pub(super) fn syntax(error: SyntaxError) -> Reply {
         SyntaxError::Unknown => Reply::new(500, "Unknown command."),
         SyntaxError::Argument => Reply::new(501, "The argument is missing or not well-formed."),
         SyntaxError::Parameter => Reply::new(504, "That is not done here."),
-        SyntaxError::Family => Reply::new(522, "Network protocol not supported, use (1,2)"),
+        SyntaxError::Family => wrong_family(true),
+    }
+}
+
+/// The reply to a network protocol that the session does not use (RFC 2428 §2): the one that it does is
+/// that of its control connection.
+pub(super) fn wrong_family(is_ipv4: bool) -> Reply {
+    if is_ipv4 {
+        Reply::new(522, "Network protocol not supported, use (1)")
+    } else {
+        Reply::new(522, "Network protocol not supported, use (2)")
     }
 }
 

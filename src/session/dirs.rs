@@ -1,6 +1,7 @@
 //! Folders: CWD, CDUP, PWD, LIST, NLST, MLSD, MLST, and STAT of a path.
 
-use super::list::{ControlSink, DataSink, Form, Hidden, Listing, entry};
+use super::list::{Form, Hidden, Listing, entry};
+use super::sink::{ControlSink, DataSink};
 use super::{Session, Work, answer};
 use crate::data::port::DataError;
 use crate::data::wait::Stop;

@@ -3,8 +3,8 @@
 use super::{Session, answer, info};
 use crate::data::port::DataPort;
 use crate::data::wait::Stop;
-use crate::policy::{Denied, permit};
-use crate::proto::command::{Command, Request};
+use crate::policy::{Denied, Subject, permit};
+use crate::proto::command::{Command, Request, SyntaxError};
 use crate::proto::pathname::Escaped;
 use crate::proto::reply::Reply;
 use crate::session::Seat;
@@ -40,6 +40,7 @@ impl<S: Seat> Session<'_, S> {
                 self.after_transfer = request.verb.gate.transfer && matches!(reply.code(), 226 | 426);
                 Ok(reply)
             }
+            Err(SyntaxError::Family) => Ok(self.refuse(&request, answer::wrong_family(self.peer().is_ipv4()))),
             Err(error) => Ok(self.refuse(&request, answer::syntax(error))),
         }
     }
@@ -93,6 +94,8 @@ impl<S: Seat> Session<'_, S> {
             Command::Syst => Reply::new(215, "UNIX Type: L8"),
             Command::Noop => Reply::new(200, "NOOP ok."),
             Command::Lang(tag) => info::language(tag),
+            // SITE itself is open to strangers; what writes of it is not.
+            Command::Write if self.subject() == Subject::Stranger => answer::denied(Denied::NotLoggedIn),
             Command::Write => answer::denied(Denied::ReadOnly),
             Command::NotOffered => answer::denied(Denied::NotOffered),
         })

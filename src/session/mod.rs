@@ -13,6 +13,7 @@ mod list;
 mod login;
 mod params;
 mod seat;
+mod sink;
 mod transfer;
 
 pub use answer::goodbye;

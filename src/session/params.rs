@@ -82,8 +82,7 @@ impl<S: Seat> Session<'_, S> {
         self.port = DataPort::None;
         let Some(local) = self.local() else { return no_address() };
         match (argument, local.is_ipv4()) {
-            (EpsvArgument::V6, true) => return Reply::new(522, "Network protocol not supported, use (1)"),
-            (EpsvArgument::V4, false) => return Reply::new(522, "Network protocol not supported, use (2)"),
+            (EpsvArgument::V6, true) | (EpsvArgument::V4, false) => return answer::wrong_family(local.is_ipv4()),
             _ => {}
         }
         match self.listen(local) {
