@@ -180,9 +180,10 @@ impl Drop for Server {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of the server ---\n{}", self.log());
+            return;
         }
         assert!(
-            !self.log().contains("defect"),
+            !self.log().contains("defect:"),
             "the server logged a defect:\n{}",
             self.log()
         );
