@@ -106,7 +106,7 @@ pub static VERBS: &[Verb] = verbs![
     "ACCT" "<account>" Optional SECRET None, "RFC 959", "not needed here", |_| Ok(Command::Acct);
     "REIN" "" None OPEN None, "RFC 959", "log out and begin again", |_| Ok(Command::Rein);
     "QUIT" "" None ALWAYS None, "RFC 959", "leave; during a transfer, once it has ended", |_| Ok(Command::Quit);
-    "HOST" "<name>" Required OPEN Some("HOST"), "RFC 7151", "name the host meant; all names are one here", |_| Ok(Command::Host);
+    "HOST" "<name>" Required OPEN None, "RFC 7151", "name the host meant; all names are one here", |_| Ok(Command::Host);
     "CLNT" "<program>" Optional OPEN None, "custom", "name the client program", |_| Ok(Command::Clnt);
     // Folders
     "CWD" "<path>" Required MEMBER None, "RFC 959", "change the current directory", |a| Ok(Command::Cwd(a));

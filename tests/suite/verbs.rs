@@ -459,7 +459,6 @@ fn feat_lists_exactly_what_works() {
     let expected = [
         "EPRT",
         "EPSV",
-        "HOST",
         "LANG EN*",
         "MDTM",
         "MLST type*;size*;modify*;perm*;unique*;UNIX.mode*;",
