@@ -43,20 +43,14 @@ impl Claim {
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Claim> {
         let known = [b"anonymous".as_slice(), b"ftp"];
-        known
-            .iter()
-            .any(|k| k.eq_ignore_ascii_case(name))
-            .then_some(Claim::Anonymous)
+        known.iter().any(|k| k.eq_ignore_ascii_case(name)).then_some(Claim::Anonymous)
     }
 
     /// The principal, if the password is right. Any is for the anonymous user (RFC 1635).
     #[must_use]
     pub fn verify(&self, _password: &[u8]) -> Option<Principal> {
         match self {
-            Claim::Anonymous => Some(Principal {
-                name: "anonymous",
-                id: UserId::ANONYMOUS,
-            }),
+            Claim::Anonymous => Some(Principal { name: "anonymous", id: UserId::ANONYMOUS }),
         }
     }
 }

@@ -14,11 +14,7 @@ pub fn start(level: Option<log::LevelFilter>) {
     builder.format(|out, record| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut time = Vec::with_capacity(32);
-        write_rfc3339(
-            &mut time,
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            since.subsec_millis(),
-        );
+        write_rfc3339(&mut time, i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_millis());
         out.write_all(&time)?;
         writeln!(out, " {:<5} {}", record.level(), record.args())
     });

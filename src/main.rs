@@ -17,11 +17,7 @@ fn main() -> ExitCode {
                     if let Err(error) = server.announce() {
                         log::warn!("the ready line can't be written: {error}");
                     }
-                    if server.run() {
-                        ExitCode::SUCCESS
-                    } else {
-                        ExitCode::FAILURE
-                    }
+                    if server.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
                 }
                 Err(error) => fail(&error.to_string(), 1),
             }

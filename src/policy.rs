@@ -50,21 +50,15 @@ mod tests {
             let stranger = permit(Subject::Stranger, &request);
             let reader = permit(Subject::Reader, &request);
             match (verb.gate.offered, verb.gate.login, verb.gate.writes) {
-                (false, ..) => assert_eq!(
-                    (stranger, reader),
-                    (Err(Denied::NotOffered), Err(Denied::NotOffered)),
-                    "{}",
-                    verb.name
-                ),
+                (false, ..) => {
+                    assert_eq!((stranger, reader), (Err(Denied::NotOffered), Err(Denied::NotOffered)), "{}", verb.name)
+                }
                 (true, true, false) => {
                     assert_eq!((stranger, reader), (Err(Denied::NotLoggedIn), Ok(())), "{}", verb.name)
                 }
-                (true, true, true) => assert_eq!(
-                    (stranger, reader),
-                    (Err(Denied::NotLoggedIn), Err(Denied::ReadOnly)),
-                    "{}",
-                    verb.name
-                ),
+                (true, true, true) => {
+                    assert_eq!((stranger, reader), (Err(Denied::NotLoggedIn), Err(Denied::ReadOnly)), "{}", verb.name)
+                }
                 (true, false, false) => assert_eq!((stranger, reader), (Ok(()), Ok(())), "{}", verb.name),
                 (true, false, true) => panic!("{} writes without login", verb.name),
             }

@@ -28,10 +28,7 @@ pub(super) fn listen(value: &str, every: IpAddr) -> Result<Vec<SocketAddr>, Faul
         Host::Address(address) => vec![address],
         Host::Name(name) => resolve(value, name)?,
     };
-    Ok(addresses
-        .into_iter()
-        .map(|address| SocketAddr::new(address, port))
-        .collect())
+    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
 /// Reads `--passive-address`: the first IPv4 address of a name.
@@ -51,9 +48,7 @@ pub(super) fn passive(value: &str) -> Result<Ipv4Addr, Fault> {
         return Err(Fault::usage(format!("{value:?} has no IPv4 address")));
     };
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
-        return Err(Fault::usage(format!(
-            "{value:?} is not an address to which a client can connect"
-        )));
+        return Err(Fault::usage(format!("{value:?} is not an address to which a client can connect")));
     }
     Ok(address)
 }
@@ -99,10 +94,7 @@ fn is_name(host: &str) -> bool {
 fn resolve(value: &str, name: &str) -> Result<Vec<IpAddr>, Fault> {
     match (name, 0).to_socket_addrs() {
         Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
-        Err(error) => Err(Fault::environment(format!(
-            "{value:?} does not resolve: {}",
-            plain(&error)
-        ))),
+        Err(error) => Err(Fault::environment(format!("{value:?} does not resolve: {}", plain(&error)))),
     }
 }
 
@@ -143,11 +135,7 @@ mod tests {
     fn a_name_to_listen_on_is_resolved() {
         let addresses = listen("localhost:2121", EVERY).unwrap();
         assert!(!addresses.is_empty());
-        assert!(
-            addresses
-                .iter()
-                .all(|address| address.ip().is_loopback() && address.port() == 2121)
-        );
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 2121));
     }
 
     #[test]
@@ -189,10 +177,7 @@ mod tests {
     #[test]
     fn a_name_that_does_not_resolve_is_no_usage_error() {
         // Two dots in a row make a name that no resolver has to ask the network for.
-        for fault in [
-            listen("no..where:21", EVERY).unwrap_err(),
-            passive("no..where").unwrap_err(),
-        ] {
+        for fault in [listen("no..where:21", EVERY).unwrap_err(), passive("no..where").unwrap_err()] {
             assert_eq!(fault.kind, ErrorKind::Environment, "{fault:?}");
             assert!(fault.text.starts_with("\"no..where"), "{fault:?}");
             assert!(fault.text.contains("\" does not resolve: "), "{fault:?}");
@@ -209,25 +194,12 @@ mod tests {
         for (value, expected) in cases {
             assert_eq!(passive(value), Ok(expected), "{value:?}");
         }
-        for value in [
-            "",
-            "10.1",
-            "2130706433",
-            "0x7f.1",
-            "192.0.2.7:21",
-            "192.0.2.7/24",
-            "a b",
-            "[::1]",
-            "\u{1b}",
-        ] {
+        for value in ["", "10.1", "2130706433", "0x7f.1", "192.0.2.7:21", "192.0.2.7/24", "a b", "[::1]", "\u{1b}"] {
             let expected = format!("{value:?} is not an IPv4 address or a host name");
             assert_eq!(passive(value), Err(Fault::usage(expected)));
         }
         for value in ["::1", "2001:db8::1"] {
-            assert_eq!(
-                passive(value),
-                Err(Fault::usage(format!("{value:?} has no IPv4 address")))
-            );
+            assert_eq!(passive(value), Err(Fault::usage(format!("{value:?} has no IPv4 address"))));
         }
         for value in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::ffff:0.0.0.0"] {
             let expected = format!("{value:?} is not an address to which a client can connect");

@@ -164,9 +164,7 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Typed, 
             let root = args.root.as_ref().and(operands.into_iter().next());
             Ok(Typed::Serve(Box::new(args), root))
         }
-        None => Err(vec![format!(
-            "no command given: try \"{PROGRAM} serve [ROOT]\" or \"{PROGRAM} --help\""
-        )]),
+        None => Err(vec![format!("no command given: try \"{PROGRAM} serve [ROOT]\" or \"{PROGRAM} --help\"")]),
     }
 }
 
@@ -191,9 +189,7 @@ fn one_line(message: &str) -> String {
     }
     let line = line.trim_end_matches('.');
     let mut characters = line.chars();
-    characters
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 /// The words for argh, in which every flag has its value in the word after it.
@@ -246,10 +242,7 @@ struct Flags {
 
 impl Flags {
     fn new(known: &'static [FlagInfo<'static>]) -> Self {
-        Self {
-            known,
-            given: Vec::new(),
-        }
+        Self { known, given: Vec::new() }
     }
 
     /// Reads one flag and takes its value: the words to hand to argh, or what is wrong.
@@ -332,11 +325,7 @@ mod tests {
 
     #[test]
     fn version_is_printed_by_the_program_and_by_serve() {
-        for line in [
-            &["--version"][..],
-            &["serve", "--version"],
-            &["--version", "serve", "--workers", "x"],
-        ] {
+        for line in [&["--version"][..], &["serve", "--version"], &["--version", "serve", "--workers", "x"]] {
             assert_eq!(printed(line), "plimsoll 0.1.0\n", "{line:?}");
         }
     }
@@ -369,13 +358,7 @@ mod tests {
         let (low, high) = limits::PASSIVE_PORTS;
         let expected = [
             ("--help", "display usage information".to_owned()),
-            (
-                "--listen",
-                format!(
-                    "up to {} addresses (default [::]:2121, plain IPv4 where",
-                    limits::LISTEN_MAX
-                ),
-            ),
+            ("--listen", format!("up to {} addresses (default [::]:2121, plain IPv4 where", limits::LISTEN_MAX)),
             ("--workers", number(limits::WORKERS)),
             ("--queue", number(limits::QUEUE)),
             ("--stack-size", size(limits::STACK_SIZE)),
@@ -386,58 +369,33 @@ mod tests {
             ("--min-rate", size(limits::MIN_RATE)),
             ("--session-timeout", "(default off)".to_owned()),
             ("--queue-timeout", time(limits::QUEUE_TIMEOUT)),
-            (
-                "--max-per-ip",
-                "(default: a quarter of --workers, at least 4)".to_owned(),
-            ),
+            ("--max-per-ip", "(default: a quarter of --workers, at least 4)".to_owned()),
             ("--max-per-user", "(default off)".to_owned()),
-            (
-                "--max-unauthenticated",
-                "(default: half of --workers, plus --queue)".to_owned(),
-            ),
+            ("--max-unauthenticated", "(default: half of --workers, plus --queue)".to_owned()),
             ("--passive-ports", format!("(default {low}-{high})")),
-            (
-                "--passive-address",
-                "(default: the address to which the client connected)".to_owned(),
-            ),
-            (
-                "--no-active",
-                "(default: they are allowed, to the client's own address)".to_owned(),
-            ),
+            ("--passive-address", "(default: the address to which the client connected)".to_owned()),
+            ("--no-active", "(default: they are allowed, to the client's own address)".to_owned()),
             ("--banner", format!("(default {DEFAULT_BANNER:?})")),
             ("--grace", time(limits::GRACE)),
             ("--log", "(default warn, or RUST_LOG where that is set)".to_owned()),
             ("--version", "print the version and leave".to_owned()),
         ];
         let flags = ServeArgs::get_args_info().flags;
-        let help = printed(&["serve", "--help"])
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let help = printed(&["serve", "--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
         let names: Vec<_> = flags.iter().map(|flag| flag.long).collect();
         assert_eq!(names, expected.each_ref().map(|(name, _)| *name));
         for (flag, (name, default)) in flags.iter().zip(expected) {
-            assert!(
-                flag.description.contains(&default),
-                "{name}: {:?} lacks {default:?}",
-                flag.description
-            );
+            assert!(flag.description.contains(&default), "{name}: {:?} lacks {default:?}", flag.description);
             // The whole help is what a user reads: it has to show the same words, though argh
             // breaks its lines.
-            assert!(
-                help.contains(&format!("{name} {}", flag.description)) || name == "--help",
-                "{name}: {help}"
-            );
+            assert!(help.contains(&format!("{name} {}", flag.description)) || name == "--help", "{name}: {help}");
         }
     }
 
     #[test]
     fn shapes_of_flags_and_values() {
         let (args, root) = serve(&["serve"]);
-        assert_eq!(
-            (args.workers, args.listen, args.no_active, root),
-            (None, vec![], false, None)
-        );
+        assert_eq!((args.workers, args.listen, args.no_active, root), (None, vec![], false, None));
         for line in [
             &["serve", "--workers", "4", "/srv", "--no-active"][..],
             &["serve", "--workers=4", "--no-active", "/srv"],
@@ -466,14 +424,8 @@ mod tests {
     #[test]
     fn wrong_shapes_are_named_in_one_line_each() {
         let cases: [(&[&str], &[&str]); 18] = [
-            (
-                &[],
-                &["no command given: try \"plimsoll serve [ROOT]\" or \"plimsoll --help\""],
-            ),
-            (
-                &["--"],
-                &["no command given: try \"plimsoll serve [ROOT]\" or \"plimsoll --help\""],
-            ),
+            (&[], &["no command given: try \"plimsoll serve [ROOT]\" or \"plimsoll --help\""]),
+            (&["--"], &["no command given: try \"plimsoll serve [ROOT]\" or \"plimsoll --help\""]),
             (&["sail"], &["unrecognized argument: sail"]),
             (&[""], &["unrecognized argument:"]),
             (&["--workers", "4"], &["unrecognized argument: --workers"]),
@@ -481,46 +433,16 @@ mod tests {
             (&["serve", "--sails=4"], &["unrecognized argument: --sails=4"]),
             (&["serve", "-w\n\u{1b}[2J"], &["unrecognized argument: -w \\u{1b}[2J"]),
             (&["serve", "/a", "/b"], &["unrecognized argument: /b"]),
-            (
-                &["serve", "help", "--workers", "4"],
-                &["trailing arguments are not allowed after `help`"],
-            ),
+            (&["serve", "help", "--workers", "4"], &["trailing arguments are not allowed after `help`"]),
             (&["serve", "--workers"], &["--workers: needs a value"]),
+            (&["serve", "--listen", "--workers", "4"], &["--listen: needs a value, but \"--workers\" follows"]),
+            (&["serve", "--workers", "--help"], &["--workers: needs a value, but \"--help\" follows"]),
+            (&["serve", "--banner", "--"], &["--banner: needs a value, but \"--\" follows"]),
+            (&["serve", "--workers", "4", "--workers=4"], &["--workers: given more than once"]),
+            (&["serve", "--no-active=yes"], &["--no-active: takes no value, but \"yes\" is given"]),
+            (&["serve", "--help=no"], &["--help: takes no value, but \"no\" is given"]),
             (
-                &["serve", "--listen", "--workers", "4"],
-                &["--listen: needs a value, but \"--workers\" follows"],
-            ),
-            (
-                &["serve", "--workers", "--help"],
-                &["--workers: needs a value, but \"--help\" follows"],
-            ),
-            (
-                &["serve", "--banner", "--"],
-                &["--banner: needs a value, but \"--\" follows"],
-            ),
-            (
-                &["serve", "--workers", "4", "--workers=4"],
-                &["--workers: given more than once"],
-            ),
-            (
-                &["serve", "--no-active=yes"],
-                &["--no-active: takes no value, but \"yes\" is given"],
-            ),
-            (
-                &["serve", "--help=no"],
-                &["--help: takes no value, but \"no\" is given"],
-            ),
-            (
-                &[
-                    "serve",
-                    "--listen",
-                    "--no-active=1",
-                    "--log",
-                    "off",
-                    "--log",
-                    "off",
-                    "--grace",
-                ],
+                &["serve", "--listen", "--no-active=1", "--log", "off", "--log", "off", "--grace"],
                 &[
                     "--listen: needs a value, but \"--no-active=1\" follows",
                     "--no-active: takes no value, but \"1\" is given",
@@ -541,24 +463,15 @@ mod tests {
     fn bytes_that_are_not_utf_8_are_kept_in_root_and_refused_elsewhere() {
         let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         let parse = |last: OsString| parse([OsString::from("serve"), "--banner".into(), last].into_iter());
-        assert_eq!(
-            parse(bytes(b"a\xff")).unwrap_err(),
-            ["--banner: \"a\\xFF\" is not UTF-8"]
-        );
+        assert_eq!(parse(bytes(b"a\xff")).unwrap_err(), ["--banner: \"a\\xFF\" is not UTF-8"]);
         let attached = [OsString::from("serve"), bytes(b"--banner=a\xff")];
-        assert_eq!(
-            super::parse(attached.into_iter()).unwrap_err(),
-            ["--banner: \"--banner=a\\xFF\" is not UTF-8"]
-        );
+        assert_eq!(super::parse(attached.into_iter()).unwrap_err(), ["--banner: \"--banner=a\\xFF\" is not UTF-8"]);
         let root = bytes(b"/srv/\xff\xfe");
         match super::parse([OsString::from("serve"), root.clone()].into_iter()) {
             Ok(Typed::Serve(_, typed)) => assert_eq!(typed, Some(root)),
             other => panic!("{other:?}"),
         }
         let unknown = [OsString::from("serve"), bytes(b"--\xff")];
-        assert_eq!(
-            super::parse(unknown.into_iter()).unwrap_err(),
-            ["unrecognized argument: --\u{fffd}"]
-        );
+        assert_eq!(super::parse(unknown.into_iter()).unwrap_err(), ["unrecognized argument: --\u{fffd}"]);
     }
 }

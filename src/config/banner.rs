@@ -30,9 +30,7 @@ pub(super) fn lines(value: &str) -> Result<Vec<String>, Fault> {
 fn read(path: &str) -> io::Result<Vec<u8>> {
     let (bytes_max, _) = limits::BANNER_MAX;
     let mut text = Vec::new();
-    File::open(path)?
-        .take(u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1))
-        .read_to_end(&mut text)?;
+    File::open(path)?.take(u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -91,15 +89,9 @@ mod tests {
             ("\n\n".to_owned(), "no text".to_owned()),
             ("@".to_owned(), "\"@\" names no file".to_owned()),
             ("a\tb".to_owned(), "line 1 holds the control character '\\t'".to_owned()),
-            (
-                "a\n\u{1b}[2J".to_owned(),
-                "line 2 holds the control character '\\u{1b}'".to_owned(),
-            ),
+            ("a\n\u{1b}[2J".to_owned(), "line 2 holds the control character '\\u{1b}'".to_owned()),
             ("a\rb".to_owned(), "line 1 holds the control character '\\r'".to_owned()),
-            (
-                "a\u{85}b".to_owned(),
-                "line 1 holds the control character '\\u{85}'".to_owned(),
-            ),
+            ("a\u{85}b".to_owned(), "line 1 holds the control character '\\u{85}'".to_owned()),
             ("x\n".repeat(lines_max + 1), "25 lines, more than 24".to_owned()),
             ("x".repeat(LINE_MAX + 1), "line 1 has more than 504 bytes".to_owned()),
             (full_line.repeat(bytes_max / 100 + 1), "more than 2048 bytes".to_owned()),

@@ -213,12 +213,10 @@ impl Config {
     fn new(args: ServeArgs, root: Option<OsString>) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let timeouts = timeouts(&args, &mut problems);
-        let workers = problems.value("--workers", &args.workers, limits::WORKERS, |value| {
-            units::count(value, 1..=limits::WORKERS_MAX)
-        });
-        let queue = problems.value("--queue", &args.queue, limits::QUEUE, |value| {
-            units::count(value, 1..=limits::QUEUE_MAX)
-        });
+        let workers = problems
+            .value("--workers", &args.workers, limits::WORKERS, |value| units::count(value, 1..=limits::WORKERS_MAX));
+        let queue =
+            problems.value("--queue", &args.queue, limits::QUEUE, |value| units::count(value, 1..=limits::QUEUE_MAX));
         let stack_size = problems.value("--stack-size", &args.stack_size, limits::STACK_SIZE, |value| {
             units::size(value, limits::STACK_SIZE_MIN..=limits::STACK_SIZE_MAX)
         });
@@ -288,10 +286,7 @@ fn listen(typed: &[String], problems: &mut Problems) -> Vec<SocketAddr> {
     }
     let mut listen = Vec::new();
     for value in typed {
-        for address in problems
-            .note("--listen", addresses::listen(value, every))
-            .unwrap_or_default()
-        {
+        for address in problems.note("--listen", addresses::listen(value, every)).unwrap_or_default() {
             // Two names may stand for one address; port 0 is another port each time.
             if address.port() == 0 || !listen.contains(&address) {
                 listen.push(address);
@@ -312,19 +307,14 @@ fn passive_ports(args: &ServeArgs, workers: usize, problems: &mut Problems) -> R
     let sound = !problems.concern("--workers") && !problems.concern("--passive-ports");
     if sound && ports.len() < workers {
         let typed = format!("{}-{}", ports.start(), ports.end());
-        let text = format!(
-            "{typed:?} holds {} ports, fewer than the {workers} of --workers",
-            ports.len()
-        );
+        let text = format!("{typed:?} holds {} ports, fewer than the {workers} of --workers", ports.len());
         problems.add("--passive-ports", Fault::usage(text));
     }
     ports
 }
 
 fn log_level(value: &str) -> Result<LevelFilter, units::Expected> {
-    value
-        .parse()
-        .map_err(|_| "one of off, error, warn, info, debug, trace".to_owned())
+    value.parse().map_err(|_| "one of off, error, warn, info, debug, trace".to_owned())
 }
 
 #[cfg(test)]
@@ -342,11 +332,7 @@ mod tests {
     }
 
     /// A flag, what its accessor says, and what it has to say for each value.
-    type Case = (
-        &'static str,
-        fn(&Config) -> String,
-        &'static [(&'static str, &'static str)],
-    );
+    type Case = (&'static str, fn(&Config) -> String, &'static [(&'static str, &'static str)]);
 
     fn set(flag: &str, value: &str) -> Config {
         configure(&[flag, value]).unwrap_or_else(|error| panic!("{flag} {value:?}: {error}"))
@@ -408,63 +394,19 @@ mod tests {
     #[test]
     fn good_values_reach_their_accessor() {
         let cases: [Case; 21] = [
-            (
-                "--workers",
-                |c| c.workers().to_string(),
-                &[("1", "1"), ("10000", "10000")],
-            ),
+            ("--workers", |c| c.workers().to_string(), &[("1", "1"), ("10000", "10000")]),
             ("--queue", |c| c.queue().to_string(), &[("1", "1"), ("16384", "16384")]),
-            (
-                "--stack-size",
-                |c| c.stack_size().to_string(),
-                &[("64K", "65536"), ("64MiB", "67108864")],
-            ),
-            (
-                "--idle-timeout",
-                |c| format!("{:?}", c.timeouts().idle),
-                &[("100ms", "100ms"), ("7d", "604800s")],
-            ),
-            (
-                "--login-timeout",
-                |c| format!("{:?}", c.timeouts().login),
-                &[("5", "5s")],
-            ),
-            (
-                "--data-timeout",
-                |c| format!("{:?}", c.timeouts().data),
-                &[("1m", "60s")],
-            ),
-            (
-                "--stall-timeout",
-                |c| format!("{:?}", c.timeouts().stall),
-                &[("2h", "7200s")],
-            ),
-            (
-                "--queue-timeout",
-                |c| format!("{:?}", c.timeouts().queue),
-                &[("500ms", "500ms")],
-            ),
+            ("--stack-size", |c| c.stack_size().to_string(), &[("64K", "65536"), ("64MiB", "67108864")]),
+            ("--idle-timeout", |c| format!("{:?}", c.timeouts().idle), &[("100ms", "100ms"), ("7d", "604800s")]),
+            ("--login-timeout", |c| format!("{:?}", c.timeouts().login), &[("5", "5s")]),
+            ("--data-timeout", |c| format!("{:?}", c.timeouts().data), &[("1m", "60s")]),
+            ("--stall-timeout", |c| format!("{:?}", c.timeouts().stall), &[("2h", "7200s")]),
+            ("--queue-timeout", |c| format!("{:?}", c.timeouts().queue), &[("500ms", "500ms")]),
             ("--grace", |c| format!("{:?}", c.timeouts().grace), &[("1d", "86400s")]),
-            (
-                "--session-timeout",
-                |c| format!("{:?}", c.timeouts().session),
-                &[("off", "None"), ("1h", "Some(3600s)")],
-            ),
-            (
-                "--min-rate",
-                |c| format!("{:?}", c.min_rate()),
-                &[("off", "None"), ("4K", "Some(4096)")],
-            ),
-            (
-                "--max-per-ip",
-                |c| format!("{:?}", c.max_per_address()),
-                &[("off", "None"), ("1", "Some(1)")],
-            ),
-            (
-                "--max-per-user",
-                |c| format!("{:?}", c.max_per_user()),
-                &[("off", "None"), ("9", "Some(9)")],
-            ),
+            ("--session-timeout", |c| format!("{:?}", c.timeouts().session), &[("off", "None"), ("1h", "Some(3600s)")]),
+            ("--min-rate", |c| format!("{:?}", c.min_rate()), &[("off", "None"), ("4K", "Some(4096)")]),
+            ("--max-per-ip", |c| format!("{:?}", c.max_per_address()), &[("off", "None"), ("1", "Some(1)")]),
+            ("--max-per-user", |c| format!("{:?}", c.max_per_user()), &[("off", "None"), ("9", "Some(9)")]),
             (
                 "--max-unauthenticated",
                 |c| format!("{:?}", c.max_unauthenticated()),
@@ -480,11 +422,7 @@ mod tests {
                 |c| format!("{:?}", c.passive_address()),
                 &[("192.0.2.7", "Some(192.0.2.7)"), ("localhost", "Some(127.0.0.1)")],
             ),
-            (
-                "--banner",
-                |c| c.banner().join("|"),
-                &[("hello", "hello"), ("a\nb", "a|b")],
-            ),
+            ("--banner", |c| c.banner().join("|"), &[("hello", "hello"), ("a\nb", "a|b")]),
             (
                 "--log",
                 |c| format!("{:?}", c.log_level()),
@@ -497,17 +435,9 @@ mod tests {
                     ("trace", "Some(Trace)"),
                 ],
             ),
-            (
-                "--listen",
-                |c| format!("{:?}", c.listen()),
-                &[("[::1]:0", "[[::1]:0]"), ("1.2.3.4:5", "[1.2.3.4:5]")],
-            ),
+            ("--listen", |c| format!("{:?}", c.listen()), &[("[::1]:0", "[[::1]:0]"), ("1.2.3.4:5", "[1.2.3.4:5]")]),
             ("--listen", |c| c.listen_is_default().to_string(), &[("2121", "false")]),
-            (
-                "--",
-                |c| c.root().display().to_string(),
-                &[("/srv/ftp", "/srv/ftp"), ("--odd", "--odd")],
-            ),
+            ("--", |c| c.root().display().to_string(), &[("/srv/ftp", "/srv/ftp"), ("--odd", "--odd")]),
         ];
         for (flag, accessor, values) in cases {
             for (value, expected) in values {
@@ -522,26 +452,10 @@ mod tests {
         let time = "a time from 100ms to 7d";
         let sessions = "a whole number from 1 to 32768 or off";
         let cases = [
-            (
-                "--workers",
-                &["0", "16385", "x", ""][..],
-                "a whole number from 1 to 16384".to_owned(),
-            ),
-            (
-                "--queue",
-                &["0", "16385", "-1"],
-                "a whole number from 1 to 16384".to_owned(),
-            ),
-            (
-                "--stack-size",
-                &["63K", "65M", "off"],
-                "a size from 64K to 64M".to_owned(),
-            ),
-            (
-                "--min-rate",
-                &["0", "2G", "slow"],
-                "a size from 1 to 1G or off".to_owned(),
-            ),
+            ("--workers", &["0", "16385", "x", ""][..], "a whole number from 1 to 16384".to_owned()),
+            ("--queue", &["0", "16385", "-1"], "a whole number from 1 to 16384".to_owned()),
+            ("--stack-size", &["63K", "65M", "off"], "a size from 64K to 64M".to_owned()),
+            ("--min-rate", &["0", "2G", "slow"], "a size from 1 to 1G or off".to_owned()),
             ("--idle-timeout", &["0", "8d", "off"], time.to_owned()),
             ("--login-timeout", &["99ms", "off"], time.to_owned()),
             ("--data-timeout", &["5 m"], time.to_owned()),
@@ -557,21 +471,9 @@ mod tests {
                 &["0-500", "2-1", "5000", "1-65536"],
                 "a range of ports LO-HI from 1 to 65535, the lower one first".to_owned(),
             ),
-            (
-                "--passive-address",
-                &["10.1", ""],
-                "an IPv4 address or a host name".to_owned(),
-            ),
-            (
-                "--listen",
-                &["::1", "x"],
-                "HOST:PORT, [IPv6]:PORT, :PORT or a port".to_owned(),
-            ),
-            (
-                "--log",
-                &["loud", ""],
-                "one of off, error, warn, info, debug, trace".to_owned(),
-            ),
+            ("--passive-address", &["10.1", ""], "an IPv4 address or a host name".to_owned()),
+            ("--listen", &["::1", "x"], "HOST:PORT, [IPv6]:PORT, :PORT or a port".to_owned()),
+            ("--log", &["loud", ""], "one of off, error, warn, info, debug, trace".to_owned()),
             ("--", &[""], "a folder".to_owned()),
         ];
         for (flag, values, expected) in cases {
@@ -631,23 +533,13 @@ mod tests {
         assert_eq!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).unwrap().len(), 2);
         let more = ports(limits::LISTEN_MAX + 1);
         let more: Vec<_> = more.iter().map(String::as_str).collect();
-        assert_eq!(
-            listen(&more).unwrap_err().to_string(),
-            "--listen: 17 addresses, more than 16"
-        );
+        assert_eq!(listen(&more).unwrap_err().to_string(), "--listen: 17 addresses, more than 16");
     }
 
     #[test]
     fn every_error_is_reported_at_once() {
-        let error = configure(&[
-            "--workers=0",
-            "--listen=a b",
-            "--listen=::",
-            "--banner=",
-            "--grace",
-            "x",
-        ])
-        .unwrap_err();
+        let error =
+            configure(&["--workers=0", "--listen=a b", "--listen=::", "--banner=", "--grace", "x"]).unwrap_err();
         let mut lines = error.lines().to_vec();
         lines.sort();
         let expected = [
@@ -666,19 +558,13 @@ mod tests {
         let absent = "--banner=@/nonexistent/banner";
         let error = configure(&[absent]).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Environment, 1));
-        assert_eq!(
-            error.to_string(),
-            "--banner: file \"/nonexistent/banner\": no such file or directory"
-        );
+        assert_eq!(error.to_string(), "--banner: file \"/nonexistent/banner\": no such file or directory");
         let error = configure(&["--passive-address", "no..where"]).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{error}");
         let error = configure(&["--listen", "no..where:21"]).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{error}");
         let error = configure(&[absent, "--workers", "0"]).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.exit_code(), error.lines().len()),
-            (ErrorKind::Usage, 2, 2)
-        );
+        assert_eq!((error.kind(), error.exit_code(), error.lines().len()), (ErrorKind::Usage, 2, 2));
     }
 
     #[test]

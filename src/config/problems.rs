@@ -27,10 +27,7 @@ pub enum ErrorKind {
 impl ConfigError {
     /// An error in the shape of the command line.
     pub(super) fn usage(lines: Vec<String>) -> Self {
-        Self {
-            kind: ErrorKind::Usage,
-            lines,
-        }
+        Self { kind: ErrorKind::Usage, lines }
     }
 
     /// [`ErrorKind::Environment`] only where no line is about usage.
@@ -78,17 +75,11 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn usage(text: String) -> Self {
-        Self {
-            kind: ErrorKind::Usage,
-            text,
-        }
+        Self { kind: ErrorKind::Usage, text }
     }
 
     pub(super) fn environment(text: String) -> Self {
-        Self {
-            kind: ErrorKind::Environment,
-            text,
-        }
+        Self { kind: ErrorKind::Environment, text }
     }
 }
 
@@ -133,16 +124,8 @@ impl Problems {
             return Ok(());
         }
         let usage = self.0.iter().any(|(_, fault)| fault.kind == ErrorKind::Usage);
-        let kind = if usage {
-            ErrorKind::Usage
-        } else {
-            ErrorKind::Environment
-        };
-        let lines = self
-            .0
-            .into_iter()
-            .map(|(flag, fault)| format!("{flag}: {}", fault.text))
-            .collect();
+        let kind = if usage { ErrorKind::Usage } else { ErrorKind::Environment };
+        let lines = self.0.into_iter().map(|(flag, fault)| format!("{flag}: {}", fault.text)).collect();
         Err(ConfigError { kind, lines })
     }
 }

@@ -12,13 +12,7 @@ use crate::limits;
 const SIZES: [(&str, u64); 3] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
 
 /// Units of times in milliseconds, largest first.
-const TIMES: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What a value had to be.
 pub(super) type Expected = String;
@@ -34,25 +28,13 @@ pub(super) fn count(value: &str, bounds: RangeInclusive<usize>) -> Result<usize,
 /// A size in bytes within `bounds`: `64K`, `64M`, `1G`, `64KiB`, or plain bytes.
 pub(super) fn size(value: &str, bounds: RangeInclusive<u64>) -> Result<u64, Expected> {
     let (number, unit) = number_and_unit(value);
-    let factor = SIZES
-        .iter()
-        .find(|(name, _)| unit == *name || unit.strip_suffix("iB") == Some(name));
-    let factor = if unit.is_empty() {
-        Some(1)
-    } else {
-        factor.map(|(_, factor)| *factor)
-    };
+    let factor = SIZES.iter().find(|(name, _)| unit == *name || unit.strip_suffix("iB") == Some(name));
+    let factor = if unit.is_empty() { Some(1) } else { factor.map(|(_, factor)| *factor) };
     digits(number)
         .zip(factor)
         .and_then(|(number, factor)| number.checked_mul(factor))
         .filter(|bytes| bounds.contains(bytes))
-        .ok_or_else(|| {
-            format!(
-                "a size from {} to {}",
-                size_text(*bounds.start()),
-                size_text(*bounds.end())
-            )
-        })
+        .ok_or_else(|| format!("a size from {} to {}", size_text(*bounds.start()), size_text(*bounds.end())))
 }
 
 /// A time from [`limits::TIMEOUT_MIN`] to [`limits::TIMEOUT_MAX`]: `500ms`, `30s`, `5m`, `2h`,
@@ -67,13 +49,7 @@ pub(super) fn time(value: &str) -> Result<Duration, Expected> {
         .and_then(|(number, factor)| number.checked_mul(factor))
         .map(Duration::from_millis)
         .filter(|time| bounds.contains(time))
-        .ok_or_else(|| {
-            format!(
-                "a time from {} to {}",
-                time_text(*bounds.start()),
-                time_text(*bounds.end())
-            )
-        })
+        .ok_or_else(|| format!("a time from {} to {}", time_text(*bounds.start()), time_text(*bounds.end())))
 }
 
 /// A range of ports, `LO-HI`, both included and neither of them 0.
@@ -111,30 +87,20 @@ pub(super) fn time_text(time: Duration) -> String {
 
 /// Writes `number` in the largest unit of which it is a whole multiple.
 fn with_largest_unit(number: u64, units: &[(&str, u64)], smallest: &str) -> String {
-    match units
-        .iter()
-        .find(|(_, factor)| number != 0 && number.is_multiple_of(*factor))
-    {
+    match units.iter().find(|(_, factor)| number != 0 && number.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", number / factor),
         None => format!("{number}{smallest}"),
     }
 }
 
 fn number_and_unit(value: &str) -> (&str, &str) {
-    let end = value
-        .bytes()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(value.len());
+    let end = value.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
     value.split_at_checked(end).unwrap_or((value, ""))
 }
 
 /// Decimal digits and nothing else: `parse` alone would take a plus sign too.
 fn digits(value: &str) -> Option<u64> {
-    if value.bytes().all(|byte| byte.is_ascii_digit()) {
-        value.parse().ok()
-    } else {
-        None
-    }
+    if value.bytes().all(|byte| byte.is_ascii_digit()) { value.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -145,34 +111,11 @@ mod tests {
 
     #[test]
     fn counts() {
-        for (value, expected) in [
-            ("1", Some(1)),
-            ("007", Some(7)),
-            ("9", Some(9)),
-            ("10", None),
-            ("0", None),
-        ] {
+        for (value, expected) in [("1", Some(1)), ("007", Some(7)), ("9", Some(9)), ("10", None), ("0", None)] {
             assert_eq!(count(value, 1..=9).ok(), expected, "{value:?}");
         }
-        for value in [
-            "",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "1.0",
-            "0x1",
-            "1_0",
-            "one",
-            "off",
-            "٣",
-            "18446744073709551617",
-        ] {
-            assert_eq!(
-                count(value, 1..=9).unwrap_err(),
-                "a whole number from 1 to 9",
-                "{value:?}"
-            );
+        for value in ["", "+1", "-1", " 1", "1 ", "1.0", "0x1", "1_0", "one", "off", "٣", "18446744073709551617"] {
+            assert_eq!(count(value, 1..=9).unwrap_err(), "a whole number from 1 to 9", "{value:?}");
         }
     }
 
@@ -191,14 +134,10 @@ mod tests {
         for (value, expected) in sizes {
             assert_eq!(size(value, 1..=1 << 30), Ok(expected), "{value:?}");
         }
-        for value in [
-            "", "0", "K", "KiB", "iB", "1iB", "64k", "64KB", "64B", "1T", "1.5M", "+1K", "-1", "1 K", "2G", "1é",
-        ] {
-            assert_eq!(
-                size(value, 1..=1 << 30).unwrap_err(),
-                "a size from 1 to 1G",
-                "{value:?}"
-            );
+        for value in
+            ["", "0", "K", "KiB", "iB", "1iB", "64k", "64KB", "64B", "1T", "1.5M", "+1K", "-1", "1 K", "2G", "1é"]
+        {
+            assert_eq!(size(value, 1..=1 << 30).unwrap_err(), "a size from 1 to 1G", "{value:?}");
         }
         for value in ["18446744073709551616", "18014398509481984K", "99999999999999999999G"] {
             assert!(size(value, 0..=u64::MAX).is_err(), "{value:?}");
@@ -207,13 +146,7 @@ mod tests {
 
     #[test]
     fn times() {
-        let times = [
-            ("100ms", 100),
-            ("1500ms", 1500),
-            ("30s", 30_000),
-            ("30", 30_000),
-            ("5m", 300_000),
-        ];
+        let times = [("100ms", 100), ("1500ms", 1500), ("30s", 30_000), ("30", 30_000), ("5m", 300_000)];
         for (value, milliseconds) in times.into_iter().chain([("2h", 7_200_000), ("1d", 86_400_000)]) {
             assert_eq!(time(value), Ok(Duration::from_millis(milliseconds)), "{value:?}");
         }
@@ -241,16 +174,11 @@ mod tests {
 
     #[test]
     fn ranges_of_ports() {
-        for (value, expected) in [
-            ("50000-50999", 50_000..=50_999),
-            ("1-65535", 1..=u16::MAX),
-            ("21-21", 21..=21),
-        ] {
+        for (value, expected) in [("50000-50999", 50_000..=50_999), ("1-65535", 1..=u16::MAX), ("21-21", 21..=21)] {
             assert_eq!(ports(value), Ok(expected), "{value:?}");
         }
-        for value in [
-            "", "-", "5", "5-", "-5", "0-5", "6-5", "1-65536", "1-2-3", "a-b", "1 - 2", "+1-2", "1:2", "1..2",
-        ] {
+        for value in ["", "-", "5", "5-", "-5", "0-5", "6-5", "1-65536", "1-2-3", "a-b", "1 - 2", "+1-2", "1:2", "1..2"]
+        {
             assert_eq!(
                 ports(value).unwrap_err(),
                 "a range of ports LO-HI from 1 to 65535, the lower one first",
@@ -265,11 +193,7 @@ mod tests {
         assert_eq!(parse("off"), Ok(None));
         assert_eq!(parse("3"), Ok(Some(3)));
         for value in ["OFF", "0", "none", ""] {
-            assert_eq!(
-                parse(value).unwrap_err(),
-                "a whole number from 1 to 9 or off",
-                "{value:?}"
-            );
+            assert_eq!(parse(value).unwrap_err(), "a whole number from 1 to 9 or off", "{value:?}");
         }
     }
 

@@ -31,10 +31,7 @@ impl PassivePorts {
     #[must_use]
     pub fn new(range: &RangeInclusive<u16>) -> Self {
         let count = range.end().saturating_sub(*range.start()).saturating_add(1);
-        PassivePorts {
-            first: *range.start(),
-            count,
-        }
+        PassivePorts { first: *range.start(), count }
     }
 
     /// Listens on a random free port of the range at `address`.
@@ -57,10 +54,7 @@ impl PassivePorts {
     /// How many ports of the range can be had at `address` now, counted up to `enough`.
     #[must_use]
     pub fn free(&self, address: IpAddr, enough: usize) -> usize {
-        (0..u64::from(self.count))
-            .filter(|&number| self.try_listen(address, number).is_ok())
-            .take(enough)
-            .count()
+        (0..u64::from(self.count)).filter(|&number| self.try_listen(address, number).is_ok()).take(enough).count()
     }
 
     /// Tries random ports first, then all in order, until one can be had.
@@ -91,11 +85,8 @@ impl PassivePorts {
     fn bind(&self, address: IpAddr, number: u64) -> io::Result<(Socket, u16)> {
         let offset = u16::try_from(number % u64::from(self.count)).unwrap_or(0);
         let address = SocketAddr::new(address, self.first.saturating_add(offset));
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking().cloexec(),
-            Some(Protocol::TCP),
-        )?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         Ok((socket, address.port()))
@@ -119,11 +110,7 @@ mod tests {
     /// A range of `count` ports of which none was in use a moment ago.
     fn quiet_range(count: u16) -> RangeInclusive<u16> {
         loop {
-            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
+            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let range = first..=first.saturating_add(count - 1);
             if PassivePorts::new(&range).free(Ipv4Addr::LOCALHOST.into(), usize::from(count)) == usize::from(count) {
                 return range;
@@ -135,9 +122,7 @@ mod tests {
     fn every_port_of_the_range_is_given_once_and_comes_back_when_closed() {
         let range = quiet_range(8);
         let ports = PassivePorts::new(&range);
-        let listeners: Vec<_> = (0..8)
-            .map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap())
-            .collect();
+        let listeners: Vec<_> = (0..8).map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
         let given: HashSet<u16> = listeners.iter().map(PassiveListener::port).collect();
         assert_eq!(given, range.clone().collect());
         let full = ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap_err();
@@ -149,9 +134,7 @@ mod tests {
     #[test]
     fn ports_do_not_come_in_order() {
         let ports = PassivePorts::new(&(20_000..=29_999));
-        let given: Vec<u16> = (0..32)
-            .map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap().port())
-            .collect();
+        let given: Vec<u16> = (0..32).map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap().port()).collect();
         let steps: HashSet<i32> = given.windows(2).map(|w| i32::from(w[1]) - i32::from(w[0])).collect();
         assert!(steps.len() > 16, "{given:?}");
     }

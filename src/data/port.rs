@@ -100,10 +100,7 @@ fn open_passive(
     loop {
         match acceptfrom_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((socket, address)) => {
-                let connection = DataConnection {
-                    socket,
-                    finished: false,
-                };
+                let connection = DataConnection { socket, finished: false };
                 let from = address.and_then(|address| SocketAddr::try_from(address).ok());
                 if from.is_some_and(|from| canonical(from.ip()) == canonical(peer)) {
                     return Ok(connection);
@@ -131,10 +128,7 @@ fn open_active(
     until: Tick,
 ) -> Result<DataConnection, DataError> {
     let socket = socket.map_err(|_| DataError::CannotOpen)?;
-    let connection = DataConnection {
-        socket: socket.into(),
-        finished: false,
-    };
+    let connection = DataConnection { socket: socket.into(), finished: false };
     match connect(&connection.socket, &remote) {
         Ok(()) => return Ok(connection),
         Err(Errno::INPROGRESS | Errno::INTR) => wait(watch, connection.as_fd(), PollFlags::OUT, until)?,

@@ -155,10 +155,7 @@ impl Pulse {
     /// The phase and its deadline.
     #[must_use]
     pub fn phase(&self) -> (Phase, Tick) {
-        let phase = PHASES
-            .get(usize::from(self.phase.load(SeqCst)))
-            .copied()
-            .unwrap_or(Phase::Vacant);
+        let phase = PHASES.get(usize::from(self.phase.load(SeqCst))).copied().unwrap_or(Phase::Vacant);
         (phase, Tick(self.deadline.load(SeqCst)))
     }
 

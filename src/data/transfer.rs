@@ -31,12 +31,7 @@ impl<'a> Outgoing<'a> {
             // Without it the transfer works as well, and only a stalled one costs more memory.
             let _ = SockRef::from(connection).set_tcp_notsent_lowat(NOTSENT_LOWAT);
         }
-        Outgoing {
-            connection,
-            watch,
-            sent: 0,
-            unheard: 0,
-        }
+        Outgoing { connection, watch, sent: 0, unheard: 0 }
     }
 
     /// Bytes sent so far.
@@ -52,9 +47,7 @@ impl<'a> Outgoing<'a> {
     pub fn file(&mut self, file: BorrowedFd<'_>, offset: u64, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
         let mut position = offset;
         while position < end {
-            let chunk = usize::try_from(end - position)
-                .unwrap_or(SENDFILE_CHUNK)
-                .min(SENDFILE_CHUNK);
+            let chunk = usize::try_from(end - position).unwrap_or(SENDFILE_CHUNK).min(SENDFILE_CHUNK);
             let before = position;
             match sendfile(self.connection, file, Some(&mut position), chunk) {
                 Ok(0) => return Err(DataError::Local),
@@ -72,9 +65,7 @@ impl<'a> Outgoing<'a> {
     fn copy(&mut self, file: BorrowedFd<'_>, offset: u64, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
         let mut position = offset;
         while position < end {
-            let most = usize::try_from(end - position)
-                .unwrap_or(buffer.len())
-                .min(buffer.len());
+            let most = usize::try_from(end - position).unwrap_or(buffer.len()).min(buffer.len());
             let read = self.read(file, buffer.get_mut(..most), position)?;
             self.bytes(buffer.get(..read).unwrap_or_default())?;
             position += read as u64;

@@ -53,10 +53,8 @@ pub fn wait(watch: &mut dyn Watch, other: BorrowedFd<'_>, flags: PollFlags, unti
         check(watch.pulse())?;
         let interest = watch.prepare()?;
         let left = remaining(until)?;
-        let mut descriptors = [
-            PollFd::from_borrowed_fd(watch.descriptor(), interest),
-            PollFd::from_borrowed_fd(other, flags),
-        ];
+        let mut descriptors =
+            [PollFd::from_borrowed_fd(watch.descriptor(), interest), PollFd::from_borrowed_fd(other, flags)];
         poll_for(&mut descriptors, left)?;
         let (control, ready) = (descriptors[0].revents(), !descriptors[1].revents().is_empty());
         if !control.is_empty() {

@@ -85,10 +85,7 @@ impl<'a> Request<'a> {
         let end = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
         let (name, rest) = line.split_at(end);
         let verb = Verb::find(name).ok_or(SyntaxError::Unknown)?;
-        Ok(Request {
-            verb,
-            argument: rest.strip_prefix(b" ").unwrap_or(rest),
-        })
+        Ok(Request { verb, argument: rest.strip_prefix(b" ").unwrap_or(rest) })
     }
 
     /// The typed command.
@@ -127,12 +124,9 @@ impl From<EprtError> for SyntaxError {
 /// a web page can have a browser send FTP commands in the body of a request to this port.
 #[must_use]
 pub fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&[u8]; 10] = [
-        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
-    ];
-    line.split(|&b| b == b' ')
-        .next()
-        .is_some_and(|word| METHODS.contains(&word))
+    const METHODS: [&[u8]; 10] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
+    line.split(|&b| b == b' ').next().is_some_and(|word| METHODS.contains(&word))
 }
 
 type Parsed<'a> = Result<Command<'a>, SyntaxError>;
@@ -160,9 +154,7 @@ pub(super) fn epsv(argument: &[u8]) -> Parsed<'_> {
 
 pub(super) fn representation_type(argument: &[u8]) -> Parsed<'_> {
     // Whatever is no type that is done here is a parameter that is not, garbage too.
-    Ok(Command::Type(
-        params::parse_type(argument).map_err(|_| SyntaxError::Parameter)?,
-    ))
+    Ok(Command::Type(params::parse_type(argument).map_err(|_| SyntaxError::Parameter)?))
 }
 
 pub(super) fn structure(argument: &[u8]) -> Parsed<'_> {

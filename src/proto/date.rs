@@ -35,9 +35,8 @@ const DAYS_PER_400_YEARS: i64 = 146_097;
 /// A date in a listing has the time of day up to this age, then the year (`ls` has about the same).
 const RECENT: i64 = 180 * SECONDS_PER_DAY;
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// The civil time of `seconds` since the epoch. Times outside the years 1 to 9999 give the nearest one
 /// inside.
@@ -49,11 +48,7 @@ pub fn civil(seconds: i64) -> Civil {
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     Civil {
         year: u16::try_from(era * 400 + year_of_era + i64::from(month <= 2)).unwrap_or(u16::MAX),
         month: small(month),
@@ -162,22 +157,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_hold() {
-        let first = Civil {
-            year: 1,
-            month: 1,
-            day: 1,
-            hour: 0,
-            minute: 0,
-            second: 0,
-        };
-        let last = Civil {
-            year: 9999,
-            month: 12,
-            day: 31,
-            hour: 23,
-            minute: 59,
-            second: 59,
-        };
+        let first = Civil { year: 1, month: 1, day: 1, hour: 0, minute: 0, second: 0 };
+        let last = Civil { year: 9999, month: 12, day: 31, hour: 23, minute: 59, second: 59 };
         assert_eq!((civil(FIRST), civil(i64::MIN)), (first, first));
         assert_eq!((civil(LAST), civil(i64::MAX)), (last, last));
         assert_eq!((timestamp(&first), timestamp(&last)), (Some(FIRST), Some(LAST)));
@@ -185,16 +166,7 @@ mod tests {
 
     #[test]
     fn every_400th_year_has_a_leap_day_after_all() {
-        let leap_day = |year| {
-            timestamp(&Civil {
-                year,
-                month: 2,
-                day: 29,
-                hour: 0,
-                minute: 0,
-                second: 0,
-            })
-        };
+        let leap_day = |year| timestamp(&Civil { year, month: 2, day: 29, hour: 0, minute: 0, second: 0 });
         assert_eq!(leap_day(2000), Some(951_782_400));
         assert_eq!(leap_day(2024), Some(1_709_164_800));
         assert_eq!((leap_day(1900), leap_day(2023), leap_day(2100)), (None, None, None));
@@ -218,10 +190,7 @@ mod tests {
         let secs = 1_709_210_096;
         assert_eq!(written(|out| write_time_val(out, secs)), "20240229123456");
         assert_eq!(written(|out| write_rfc3339(out, secs, 7)), "2024-02-29T12:34:56.007Z");
-        assert_eq!(
-            written(|out| write_rfc3339(out, secs, 1_000)),
-            "2024-02-29T12:34:56.999Z"
-        );
+        assert_eq!(written(|out| write_rfc3339(out, secs, 1_000)), "2024-02-29T12:34:56.999Z");
     }
 
     fn jiff_of(seconds: i64) -> DateTime {

@@ -48,17 +48,12 @@ pub fn parse_port(argument: &[u8]) -> Result<SocketAddrV4, BadHostPort> {
         return Err(BadHostPort);
     }
     let [h1, h2, h3, h4, p1, p2] = numbers;
-    Ok(SocketAddrV4::new(
-        Ipv4Addr::new(h1, h2, h3, h4),
-        u16::from_be_bytes([p1, p2]),
-    ))
+    Ok(SocketAddrV4::new(Ipv4Addr::new(h1, h2, h3, h4), u16::from_be_bytes([p1, p2])))
 }
 
 fn octet(field: &[u8]) -> Option<u8> {
     let short = (1..=3).contains(&field.len());
-    decimal(field)
-        .filter(|_| short)
-        .and_then(|number| u8::try_from(number).ok())
+    decimal(field).filter(|_| short).and_then(|number| u8::try_from(number).ok())
 }
 
 /// Reads `|proto|address|port|`, where any printable ASCII character but the space may stand for the
@@ -73,28 +68,20 @@ pub fn parse_eprt(argument: &[u8]) -> Result<SocketAddr, EprtError> {
         return Err(EprtError::Syntax);
     }
     let mut fields = argument[1..].split(|&byte| byte == delimiter);
-    let (Some(family), Some(address), Some(port), Some(b""), None) = (
-        fields.next(),
-        fields.next(),
-        fields.next(),
-        fields.next(),
-        fields.next(),
-    ) else {
+    let (Some(family), Some(address), Some(port), Some(b""), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+    else {
         return Err(EprtError::Syntax);
     };
     let family = decimal(family).ok_or(EprtError::Syntax)?;
-    let port = decimal(port)
-        .and_then(|port| u16::try_from(port).ok())
-        .ok_or(EprtError::Syntax)?;
+    let port = decimal(port).and_then(|port| u16::try_from(port).ok()).ok_or(EprtError::Syntax)?;
     let address = str::from_utf8(address).map_err(|_| EprtError::Syntax)?;
     let address = match family {
         1 => address.parse::<Ipv4Addr>().map(IpAddr::V4),
         2 => address.parse::<Ipv6Addr>().map(IpAddr::V6),
         _ => return Err(EprtError::Family),
     };
-    address
-        .map(|address| SocketAddr::new(address, port))
-        .map_err(|_| EprtError::Syntax)
+    address.map(|address| SocketAddr::new(address, port)).map_err(|_| EprtError::Syntax)
 }
 
 /// Reads the argument of EPSV, empty if there was none.
@@ -212,10 +199,7 @@ mod tests {
     fn texts_are_what_clients_expect() {
         let address = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 50_001);
         assert_eq!(passive_text(address), "Entering Passive Mode (192,0,2,7,195,81).");
-        assert_eq!(
-            extended_passive_text(50_001),
-            "Entering Extended Passive Mode (|||50001|)"
-        );
+        assert_eq!(extended_passive_text(50_001), "Entering Extended Passive Mode (|||50001|)");
     }
 
     #[test]

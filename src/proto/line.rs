@@ -146,10 +146,7 @@ impl LineBuffer {
         match self.discarded {
             None => {
                 let line = &mut self.bytes[self.start..line_end];
-                Some(Found::Line {
-                    length: decode_cr_nul(line),
-                    next,
-                })
+                Some(Found::Line { length: decode_cr_nul(line), next })
             }
             Some(gone) if gone.length + (next - self.start) > LINE_DISCARD_MAX => Some(self.give_up()),
             Some(_) => Some(Found::TooLong { next }),
@@ -182,10 +179,7 @@ impl LineBuffer {
         if self.discarded.is_none() && !self.is_full() {
             return None;
         }
-        let mut gone = self.discarded.unwrap_or(Discarded {
-            length: 0,
-            ends_with_cr: false,
-        });
+        let mut gone = self.discarded.unwrap_or(Discarded { length: 0, ends_with_cr: false });
         if let Some(&last) = self.bytes[self.start..self.end].last() {
             gone.length += self.end - self.start;
             gone.ends_with_cr = last == b'\r';
@@ -336,10 +330,7 @@ mod tests {
     fn drain(buffer: &mut LineBuffer, lines: &mut Vec<Line>) -> bool {
         while let Some(line) = buffer.peek_line() {
             let line = line.map(<[u8]>::to_vec);
-            assert_eq!(
-                buffer.peek_line().map(|again| again.map(<[u8]>::to_vec)),
-                Some(line.clone())
-            );
+            assert_eq!(buffer.peek_line().map(|again| again.map(<[u8]>::to_vec)), Some(line.clone()));
             lines.push(line.clone());
             if line == Err(LineError::Endless) {
                 return false;
@@ -489,11 +480,7 @@ mod tests {
         for (length, fits) in [(LINE_MAX - 2, true), (LINE_MAX - 1, false), (LINE_MAX, false)] {
             let mut stream = vec![b'x'; length];
             stream.extend_from_slice(b"\r\nA\nB\r\n");
-            let first = if fits {
-                ok(&vec![b'x'; length])
-            } else {
-                Err(LineError::TooLong)
-            };
+            let first = if fits { ok(&vec![b'x'; length]) } else { Err(LineError::TooLong) };
             assert_eq!(lines(&stream), [first, ok(b"A\nB")], "{length}");
             assert_eq!(lines_of(&stream, &[1], false), lines(&stream), "{length}");
         }
@@ -537,10 +524,8 @@ mod tests {
 
     #[test]
     fn endless_begins_with_the_first_byte_too_many() {
-        for (length, error) in [
-            (LINE_DISCARD_MAX - 2, LineError::TooLong),
-            (LINE_DISCARD_MAX - 1, LineError::Endless),
-        ] {
+        for (length, error) in [(LINE_DISCARD_MAX - 2, LineError::TooLong), (LINE_DISCARD_MAX - 1, LineError::Endless)]
+        {
             let stream = [&vec![b'x'; length][..], b"\r\n"].concat();
             assert_eq!(lines(&stream), [Err(error)]);
             assert_eq!(lines_of(&stream, &[1], false), [Err(error)]);
@@ -554,10 +539,7 @@ mod tests {
         let keep_alive = b"\xFF\xF1".repeat(LINE_DISCARD_MAX / 2);
         assert_eq!(lines(&keep_alive), []);
         assert_eq!(lines(&[&keep_alive[..], b"NOOP\r\n"].concat()), [ok(b"NOOP")]);
-        assert_eq!(
-            lines(&[&keep_alive[..], b"\xFF\xF1"].concat()),
-            [Err(LineError::Endless)]
-        );
+        assert_eq!(lines(&[&keep_alive[..], b"\xFF\xF1"].concat()), [Err(LineError::Endless)]);
     }
 
     #[test]

@@ -247,11 +247,7 @@ impl<'a> ListArguments<'a> {
     /// Takes the words that begin with `-` off the front; letters other than `a` and `A` are ignored.
     /// `--` ends them: exactly one space after it, a path may begin with anything.
     pub fn parse(argument: Option<&'a [u8]>) -> Self {
-        let mut arguments = Self {
-            all: false,
-            almost_all: false,
-            path: argument.unwrap_or_default(),
-        };
+        let mut arguments = Self { all: false, almost_all: false, path: argument.unwrap_or_default() };
         while let [b'-', _, ..] = arguments.path {
             let (word, rest) = split_word(arguments.path);
             if word == b"--" {
@@ -304,23 +300,11 @@ mod tests {
     }
 
     fn folder(name: &[u8]) -> Entry<'_> {
-        Entry {
-            kind: Kind::Folder,
-            mode: 0o40_755,
-            size: 4_096,
-            links: 12,
-            ..file(name)
-        }
+        Entry { kind: Kind::Folder, mode: 0o40_755, size: 4_096, links: 12, ..file(name) }
     }
 
     fn link<'a>(name: &'a [u8], target: Option<&'a [u8]>) -> Entry<'a> {
-        Entry {
-            kind: Kind::Link,
-            mode: 0o120_777,
-            size: 3,
-            target,
-            ..file(name)
-        }
+        Entry { kind: Kind::Link, mode: 0o120_777, size: 3, target, ..file(name) }
     }
 
     fn long(entry: &Entry<'_>) -> String {
@@ -338,44 +322,20 @@ mod tests {
     #[test]
     fn long_lines_have_the_columns_of_ls() {
         for (entry, line) in [
+            (file(b"a b"), "-rw-r--r--   1 ftp      ftp          1234 Dec 31 23:59 a b"),
+            (folder(b"pub"), "drwxr-xr-x  12 ftp      ftp          4096 Dec 31 23:59 pub"),
+            (link(b"l", None), "lrwxrwxrwx   1 ftp      ftp             3 Dec 31 23:59 l"),
+            (link(b"l", Some(b"a\nb")), "lrwxrwxrwx   1 ftp      ftp             3 Dec 31 23:59 l -> a?b"),
             (
-                file(b"a b"),
-                "-rw-r--r--   1 ftp      ftp          1234 Dec 31 23:59 a b",
-            ),
-            (
-                folder(b"pub"),
-                "drwxr-xr-x  12 ftp      ftp          4096 Dec 31 23:59 pub",
-            ),
-            (
-                link(b"l", None),
-                "lrwxrwxrwx   1 ftp      ftp             3 Dec 31 23:59 l",
-            ),
-            (
-                link(b"l", Some(b"a\nb")),
-                "lrwxrwxrwx   1 ftp      ftp             3 Dec 31 23:59 l -> a?b",
-            ),
-            (
-                Entry {
-                    kind: Kind::Other,
-                    mode: 0o10_600,
-                    size: 0,
-                    ..file(b"fifo")
-                },
+                Entry { kind: Kind::Other, mode: 0o10_600, size: 0, ..file(b"fifo") },
                 "-rw-------   1 ftp      ftp             0 Dec 31 23:59 fifo",
             ),
             (
-                Entry {
-                    links: 1_234,
-                    size: 12_345_678_901,
-                    ..file(b"\r\n\x1B")
-                },
+                Entry { links: 1_234, size: 12_345_678_901, ..file(b"\r\n\x1B") },
                 "-rw-r--r-- 1234 ftp      ftp      12345678901 Dec 31 23:59 ???",
             ),
             (
-                Entry {
-                    mode: 0o7_000,
-                    ..file(b" leading")
-                },
+                Entry { mode: 0o7_000, ..file(b" leading") },
                 "----------   1 ftp      ftp          1234 Dec 31 23:59  leading",
             ),
         ] {
@@ -386,12 +346,9 @@ mod tests {
     #[test]
     fn the_year_takes_the_place_of_the_time_after_180_days() {
         let limit = NOW - 180 * 86_400;
-        for (modified, date) in [
-            (limit, "Jul 05 00:00"),
-            (limit - 1, "Jul 04  2025"),
-            (NOW, "Jan 01 00:00"),
-            (NOW + 1, "Jan 01  2026"),
-        ] {
+        for (modified, date) in
+            [(limit, "Jul 05 00:00"), (limit - 1, "Jul 04  2025"), (NOW, "Jan 01 00:00"), (NOW + 1, "Jan 01  2026")]
+        {
             let line = long(&Entry { modified, ..file(b"x") });
             assert_eq!(line, format!("-rw-r--r--   1 ftp      ftp          1234 {date} x"));
         }
@@ -413,16 +370,7 @@ mod tests {
         );
         assert_eq!(facts(&file(b"x"), Facts::parse(b"size;type")), "type=file;size=1234; x");
         assert_eq!(facts(&file(b"x"), Facts::parse(b"")), " x");
-        assert_eq!(
-            facts(
-                &Entry {
-                    mode: 0o104_755,
-                    ..file(b"x")
-                },
-                Facts::parse(b"UNIX.mode;")
-            ),
-            "UNIX.mode=4755; x"
-        );
+        assert_eq!(facts(&Entry { mode: 0o104_755, ..file(b"x") }, Facts::parse(b"UNIX.mode;")), "UNIX.mode=4755; x");
     }
 
     #[test]
@@ -473,11 +421,7 @@ mod tests {
         ] {
             assert_eq!(parsed(argument), (all, almost_all, path.to_string()), "{argument:?}");
         }
-        let none = ListArguments {
-            all: false,
-            almost_all: false,
-            path: b"",
-        };
+        let none = ListArguments { all: false, almost_all: false, path: b"" };
         assert_eq!(ListArguments::parse(None), none);
     }
 
@@ -504,10 +448,7 @@ mod tests {
     fn read_long(line: &str) -> Option<(u8, u64, &str, &str)> {
         let (mode, rest) = line.split_at_checked(10)?;
         let letters = mode.bytes().skip(1).zip("rwx".bytes().cycle());
-        if !letters
-            .into_iter()
-            .all(|(found, letter)| found == letter || found == b'-')
-        {
+        if !letters.into_iter().all(|(found, letter)| found == letter || found == b'-') {
             return None;
         }
         let mut rest = rest.strip_prefix(' ')?;
@@ -525,9 +466,7 @@ mod tests {
                 Some((hour, minute)) => hour.parse::<u8>().ok()? < 24 && minute.parse::<u8>().ok()? < 60,
                 None => time.trim_start().parse::<u16>().is_ok(),
             };
-        let known = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
-            .split(' ')
-            .any(|name| name == month);
+        let known = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(' ').any(|name| name == month);
         let is_day = (1..=31).contains(&day.parse::<u8>().ok()?);
         if (owner, group) != ("ftp", "ftp") || !known || !is_day || !is_time {
             return None;

@@ -34,10 +34,7 @@ impl RestartMarker {
     /// # Errors
     /// [`ParameterError::Syntax`], also for a number over [`i64::MAX`].
     pub fn parse(argument: &[u8]) -> Result<Self, ParameterError> {
-        decimal(argument)
-            .filter(|&offset| offset <= i64::MAX.unsigned_abs())
-            .map(Self)
-            .ok_or(ParameterError::Syntax)
+        decimal(argument).filter(|&offset| offset <= i64::MAX.unsigned_abs()).map(Self).ok_or(ParameterError::Syntax)
     }
 
     /// The offset in bytes.
@@ -152,9 +149,7 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if !is_digits(digits) {
         return None;
     }
-    digits.iter().try_fold(0u64, |value, digit| {
-        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
 fn is_digits(bytes: &[u8]) -> bool {
@@ -246,16 +241,7 @@ mod tests {
         assert_eq!(parse_allo(b"1024 R 80"), Ok(1024));
         assert_eq!(parse_allo(b"1024 r 80"), Ok(1024));
         assert_eq!(parse_allo(b"18446744073709551615"), Ok(u64::MAX));
-        for bad in [
-            &b""[..],
-            b"x",
-            b"-1",
-            b"1 R",
-            b"1 R x",
-            b"1 X 2",
-            b"1 R 2 3",
-            b"18446744073709551616",
-        ] {
+        for bad in [&b""[..], b"x", b"-1", b"1 R", b"1 R x", b"1 X 2", b"1 R 2 3", b"18446744073709551616"] {
             assert_eq!(parse_allo(bad), Err(Syntax), "{}", bad.escape_ascii());
         }
     }

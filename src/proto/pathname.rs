@@ -45,11 +45,7 @@ impl VirtualPath {
         if memchr::memchr(0, argument).is_some() {
             return Err(PathError::Nul);
         }
-        let mut path = if argument.starts_with(b"/") {
-            Self::root()
-        } else {
-            self.clone()
-        };
+        let mut path = if argument.starts_with(b"/") { Self::root() } else { self.clone() };
         path.bytes.reserve(argument.len() + 1);
         for name in argument.split(|&byte| byte == b'/') {
             match name {
@@ -74,11 +70,7 @@ impl VirtualPath {
 
     /// The last name, or `None` for the root.
     pub fn file_name(&self) -> Option<&[u8]> {
-        if self.is_root() {
-            None
-        } else {
-            Some(&self.bytes[self.last_slash() + 1..])
-        }
+        if self.is_root() { None } else { Some(&self.bytes[self.last_slash() + 1..]) }
     }
 
     /// The path as clients see it, beginning with `/`.
@@ -128,11 +120,7 @@ pub fn quote(path: &[u8], out: &mut Vec<u8>) {
 /// Appends a name as a listing shows it: every ASCII control byte becomes `?`, as `ls -q` has it, so
 /// that a name can never end a line. The length stays the same.
 pub fn shown(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(
-        bytes
-            .iter()
-            .map(|&byte| if byte.is_ascii_control() { b'?' } else { byte }),
-    );
+    out.extend(bytes.iter().map(|&byte| if byte.is_ascii_control() { b'?' } else { byte }));
 }
 
 /// Bytes from outside as the log shows them, on one line and without any power over a terminal:
@@ -225,10 +213,7 @@ mod tests {
         assert_eq!(file.parent(), path("/a"));
         let root = file.parent().parent();
         assert!(root.is_root() && !file.is_root());
-        assert_eq!(
-            (root.file_name(), root.relative(), root.as_bytes()),
-            (None, &b"."[..], &b"/"[..])
-        );
+        assert_eq!((root.file_name(), root.relative(), root.as_bytes()), (None, &b"."[..], &b"/"[..]));
         assert_eq!(root.parent(), root);
     }
 
@@ -250,10 +235,7 @@ mod tests {
     fn escaped_bytes_stay_on_one_line() {
         let shown = |bytes: &[u8]| Escaped(bytes).to_string();
         assert_eq!(shown("a \"b\" äöü 日本".as_bytes()), "a \"b\" äöü 日本");
-        assert_eq!(
-            shown(b"a\r\n\t\x1B[0m\x7F\0\\n"),
-            "a\\x0d\\x0a\\x09\\x1b[0m\\x7f\\x00\\\\n"
-        );
+        assert_eq!(shown(b"a\r\n\t\x1B[0m\x7F\0\\n"), "a\\x0d\\x0a\\x09\\x1b[0m\\x7f\\x00\\\\n");
         assert_eq!(shown(b"\xFFa\xC3"), "\\xffa\\xc3");
         assert_eq!(shown("\u{85}\u{2028}".as_bytes()), "\\xc2\\x85\\xe2\\x80\\xa8");
         assert_eq!(shown("\u{202E}\u{2067}".as_bytes()), "\\xe2\\x80\\xae\\xe2\\x81\\xa7");

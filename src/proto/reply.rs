@@ -17,43 +17,26 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Text {
     Line(Cow<'static, [u8]>),
-    Lines {
-        first: Vec<u8>,
-        inner: Vec<Vec<u8>>,
-        last: Vec<u8>,
-    },
+    Lines { first: Vec<u8>, inner: Vec<Vec<u8>>, last: Vec<u8> },
 }
 
 impl Reply {
     /// A reply of one line with a fixed text.
     #[must_use]
     pub const fn new(code: u16, text: &'static str) -> Self {
-        Reply {
-            code,
-            text: Text::Line(Cow::Borrowed(text.as_bytes())),
-        }
+        Reply { code, text: Text::Line(Cow::Borrowed(text.as_bytes())) }
     }
 
     /// A reply of one line with a text made for it.
     #[must_use]
     pub fn with(code: u16, text: impl Into<Vec<u8>>) -> Self {
-        Reply {
-            code,
-            text: Text::Line(Cow::Owned(text.into())),
-        }
+        Reply { code, text: Text::Line(Cow::Owned(text.into())) }
     }
 
     /// A reply of several lines. Inner lines are written with a space before them.
     #[must_use]
     pub fn lines(code: u16, first: impl Into<Vec<u8>>, inner: Vec<Vec<u8>>, last: impl Into<Vec<u8>>) -> Self {
-        Reply {
-            code,
-            text: Text::Lines {
-                first: first.into(),
-                inner,
-                last: last.into(),
-            },
-        }
+        Reply { code, text: Text::Lines { first: first.into(), inner, last: last.into() } }
     }
 
     /// The three-digit code.

@@ -53,29 +53,14 @@ pub struct Gate {
     pub transfer: bool,
 }
 
-const OPEN: Gate = Gate {
-    offered: true,
-    login: false,
-    writes: false,
-    secret: false,
-    during_transfer: false,
-    transfer: false,
-};
+const OPEN: Gate =
+    Gate { offered: true, login: false, writes: false, secret: false, during_transfer: false, transfer: false };
 const SECRET: Gate = Gate { secret: true, ..OPEN };
-const ALWAYS: Gate = Gate {
-    during_transfer: true,
-    ..OPEN
-};
+const ALWAYS: Gate = Gate { during_transfer: true, ..OPEN };
 const MEMBER: Gate = Gate { login: true, ..OPEN };
 const WRITER: Gate = Gate { writes: true, ..MEMBER };
-const TRANSFER: Gate = Gate {
-    transfer: true,
-    ..MEMBER
-};
-const UPLOAD: Gate = Gate {
-    transfer: true,
-    ..WRITER
-};
+const TRANSFER: Gate = Gate { transfer: true, ..MEMBER };
+const UPLOAD: Gate = Gate { transfer: true, ..WRITER };
 const ABSENT: Gate = Gate { offered: false, ..OPEN };
 const ABSENT_SECRET: Gate = Gate { secret: true, ..ABSENT };
 
@@ -83,9 +68,7 @@ impl Verb {
     /// The verb of that name, in any case; `None` where there is no such verb.
     #[must_use]
     pub fn find(name: &[u8]) -> Option<&'static Verb> {
-        VERBS
-            .iter()
-            .find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(name))
+        VERBS.iter().find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
@@ -191,16 +174,8 @@ mod tests {
     #[test]
     fn the_columns_agree_with_each_other() {
         for verb in VERBS {
-            assert!(
-                !verb.gate.writes || verb.gate.login,
-                "{} writes without login",
-                verb.name
-            );
-            assert!(
-                verb.feature.is_none() || verb.gate.offered,
-                "{} promises too much",
-                verb.name
-            );
+            assert!(!verb.gate.writes || verb.gate.login, "{} writes without login", verb.name);
+            assert!(verb.feature.is_none() || verb.gate.offered, "{} promises too much", verb.name);
             assert_eq!(
                 verb.arity == Arity::None,
                 verb.syntax.is_empty() && verb.arity != Arity::Optional,
@@ -209,16 +184,8 @@ mod tests {
             );
             assert!(!verb.help.is_empty() && verb.help.len() < 60, "{}", verb.name);
             let parsed = (verb.parse)(b"");
-            assert!(
-                !verb.gate.writes || matches!(parsed, Ok(Command::Write)),
-                "{}",
-                verb.name
-            );
-            assert!(
-                verb.gate.offered || matches!(parsed, Ok(Command::NotOffered)),
-                "{}",
-                verb.name
-            );
+            assert!(!verb.gate.writes || matches!(parsed, Ok(Command::Write)), "{}", verb.name);
+            assert!(verb.gate.offered || matches!(parsed, Ok(Command::NotOffered)), "{}", verb.name);
         }
     }
 

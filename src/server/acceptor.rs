@@ -115,10 +115,7 @@ impl Acceptor {
             self.wake.clear();
         }
         let listeners = descriptors.iter().take(self.listeners.len()).enumerate();
-        listeners
-            .filter(|(_, l)| !l.revents().is_empty())
-            .map(|(index, _)| index)
-            .collect()
+        listeners.filter(|(_, l)| !l.revents().is_empty()).map(|(index, _)| index).collect()
     }
 
     fn wait_for_bell(&self, time: Duration) {
@@ -147,10 +144,7 @@ impl Acceptor {
                     Remedy::Wait => return,
                     remedy => {
                         self.backoff = next_backoff(self.backoff);
-                        self.log(format_args!(
-                            "accept failed: {error}; pausing {} ms",
-                            self.backoff.as_millis()
-                        ));
+                        self.log(format_args!("accept failed: {error}; pausing {} ms", self.backoff.as_millis()));
                         if remedy == Remedy::RefuseOne {
                             self.refuse_with_spare(index);
                         }
@@ -252,10 +246,7 @@ fn next_backoff(last: Duration) -> Duration {
 fn refused(refusal: Refusal) -> Reply {
     match refusal {
         Refusal::Full | Refusal::Unauthenticated => Reply::new(421, "There are too many users now; try again later."),
-        Refusal::Address => Reply::new(
-            421,
-            "There are too many connections from your address; try again later.",
-        ),
+        Refusal::Address => Reply::new(421, "There are too many connections from your address; try again later."),
         Refusal::Stopping => goodbye(Reason::Shutdown),
     }
 }

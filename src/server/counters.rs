@@ -56,10 +56,7 @@ impl Counters {
 
     /// The server has ended a session that may never have had a worker.
     pub(super) fn ended_by(&self, reason: Reason) {
-        if let Some(counter) = (reason as usize)
-            .checked_sub(1)
-            .and_then(|number| self.marked.get(number))
-        {
+        if let Some(counter) = (reason as usize).checked_sub(1).and_then(|number| self.marked.get(number)) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -79,12 +76,7 @@ impl fmt::Display for Counters {
             write!(f, ", ended ({name}) {}", read(counter))?;
         }
         for (reason, counter) in Reason::ALL.iter().zip(&self.marked) {
-            write!(
-                f,
-                ", ended ({}) {}",
-                format!("{reason:?}").to_lowercase(),
-                read(counter)
-            )?;
+            write!(f, ", ended ({}) {}", format!("{reason:?}").to_lowercase(), read(counter))?;
         }
         write!(f, ", bytes sent {}", read(&self.bytes))
     }

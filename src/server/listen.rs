@@ -26,11 +26,7 @@ pub fn all(addresses: &[SocketAddr], fallback: bool) -> Result<Vec<Socket>, (Soc
 }
 
 fn at(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking().cloexec(),
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // One socket for both families, whatever the host's default is; but an address of its own is
         // just that address.
@@ -52,15 +48,8 @@ fn at(address: SocketAddr) -> io::Result<Socket> {
 
 fn lacks_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let lacking = [
-        Errno::AFNOSUPPORT,
-        Errno::ADDRNOTAVAIL,
-        Errno::PROTONOSUPPORT,
-        Errno::NOPROTOOPT,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|code| lacking.iter().any(|e| e.raw_os_error() == code))
+    let lacking = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL, Errno::PROTONOSUPPORT, Errno::NOPROTOOPT];
+    error.raw_os_error().is_some_and(|code| lacking.iter().any(|e| e.raw_os_error() == code))
 }
 
 #[cfg(test)]

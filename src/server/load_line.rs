@@ -72,21 +72,12 @@ impl LoadLine {
         if limit.current.is_none_or(|current| current >= needed) {
             return Ok(());
         }
-        let overloaded = |allowed| Overloaded {
-            needed: self.descriptors,
-            allowed,
-        };
+        let overloaded = |allowed| Overloaded { needed: self.descriptors, allowed };
         if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
             return Err(overloaded(maximum));
         }
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(needed),
-                maximum: limit.maximum,
-            },
-        )
-        .map_err(|_| overloaded(limit.current.unwrap_or(0)))
+        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
+            .map_err(|_| overloaded(limit.current.unwrap_or(0)))
     }
 }
 
@@ -133,38 +124,22 @@ mod tests {
         assert_eq!(two.descriptors - one.descriptors, DESCRIPTORS_PER_SESSION);
         assert_eq!(queued.descriptors - one.descriptors, 1);
         let worker = two.bytes - one.bytes;
-        assert!(
-            worker > DATA_BUFFER + NAMES_BUFFER + 2 * NOTSENT_LOWAT as usize,
-            "{worker}"
-        );
+        assert!(worker > DATA_BUFFER + NAMES_BUFFER + 2 * NOTSENT_LOWAT as usize, "{worker}");
         let place = queued.bytes - one.bytes;
-        assert!(
-            place > 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER) && place < worker,
-            "{place}"
-        );
+        assert!(place > 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER) && place < worker, "{place}");
     }
 
     #[test]
     fn it_is_told_in_one_line() {
         let line = load_line("--workers 8 --queue 4").to_string();
-        let shape: Vec<String> = line
-            .split(' ')
-            .map(|word| word.replace(|c: char| c.is_ascii_digit(), ""))
-            .collect();
-        assert_eq!(
-            shape.join(" "),
-            "load line:  sessions,  queued, worst case  MiB,  descriptors"
-        );
+        let shape: Vec<String> = line.split(' ').map(|word| word.replace(|c: char| c.is_ascii_digit(), "")).collect();
+        assert_eq!(shape.join(" "), "load line:  sessions,  queued, worst case  MiB,  descriptors");
         assert!(line.starts_with("load line: 8 sessions, 4 queued, "), "{line}");
     }
 
     #[test]
     fn what_is_too_much_names_the_flags_and_both_numbers() {
-        let text = Overloaded {
-            needed: 1633,
-            allowed: 1024,
-        }
-        .to_string();
+        let text = Overloaded { needed: 1633, allowed: 1024 }.to_string();
         for part in ["--workers", "--queue", "1633", "1024"] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -70,34 +70,21 @@ impl Server {
     /// One line that names the flag at fault and its value.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let load_line = LoadLine::of(&config);
-        load_line
-            .claim_descriptors()
-            .map_err(|error| StartError(error.to_string()))?;
+        load_line.claim_descriptors().map_err(|error| StartError(error.to_string()))?;
         let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
         let listeners = listen::all(config.listen(), config.listen_is_default())
             .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", told(&error))))?;
-        let listening = listeners
-            .iter()
-            .filter_map(|l| l.local_addr().ok()?.as_socket())
-            .collect::<Vec<_>>();
+        let listening = listeners.iter().filter_map(|l| l.local_addr().ok()?.as_socket()).collect::<Vec<_>>();
         let ports = passive_ports(&config, &listening)?;
         let signals =
             catch_signals().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
         let networks = match config.passive_address() {
-            Some(_) => if_addrs::get_if_addrs()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|interface| interface.addr)
-                .collect(),
+            Some(_) => {
+                if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.addr).collect()
+            }
             None => Vec::new(),
         };
-        let context = Arc::new(Context {
-            greeting: greeting(config.banner()),
-            root,
-            ports,
-            networks,
-            config,
-        });
+        let context = Arc::new(Context { greeting: greeting(config.banner()), root, ports, networks, config });
         start_threads(context, listeners, listening, load_line, signals)
     }
 
@@ -169,11 +156,7 @@ fn start_threads(
 ) -> Result<Server, StartError> {
     let config = &context.config;
     let no_thread = |error: io::Error| {
-        StartError(format!(
-            "--workers: {} threads can't be had: {}",
-            config.workers(),
-            told(&error)
-        ))
+        StartError(format!("--workers: {} threads can't be had: {}", config.workers(), told(&error)))
     };
     let registry = Arc::new(Registry::new(caps(config)));
     let stopping = Arc::new(Stopping::default());
@@ -182,40 +165,18 @@ fn start_threads(
     let (queue, queued) = crossbeam_channel::bounded(config.workers() + config.queue());
     let workers =
         pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queued).map_err(no_thread)?;
-    let acceptor = Acceptor::new(
-        listeners,
-        Arc::clone(&registry),
-        (queue, queued),
-        config.timeouts().queue,
-        Arc::clone(&wake),
-    )
-    .map_err(no_thread)?;
+    let acceptor =
+        Acceptor::new(listeners, Arc::clone(&registry), (queue, queued), config.timeouts().queue, Arc::clone(&wake))
+            .map_err(no_thread)?;
     let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
     let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
     let reaper = {
-        let (registry, stopping, wake, rules) = (
-            Arc::clone(&registry),
-            Arc::clone(&stopping),
-            Arc::clone(&wake),
-            Rules::new(config),
-        );
-        keeper("reaper")
-            .spawn(move || reaper::run(&registry, rules, &stopping, &wake))
-            .map_err(no_thread)?
+        let (registry, stopping, wake, rules) =
+            (Arc::clone(&registry), Arc::clone(&stopping), Arc::clone(&wake), Rules::new(config));
+        keeper("reaper").spawn(move || reaper::run(&registry, rules, &stopping, &wake)).map_err(no_thread)?
     };
     let grace = config.timeouts().grace;
-    Ok(Server {
-        registry,
-        stopping,
-        wake,
-        acceptor,
-        reaper,
-        workers,
-        signals,
-        grace,
-        listening,
-        load_line,
-    })
+    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line })
 }
 
 fn caps(config: &Config) -> Caps {
@@ -231,9 +192,7 @@ fn caps(config: &Config) -> Caps {
 fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePorts, StartError> {
     let range = config.passive_ports();
     let ports = PassivePorts::new(&range);
-    let address = listening
-        .first()
-        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip);
+    let address = listening.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip);
     let free = ports.free(address, config.workers());
     if free < config.workers() {
         return Err(StartError(format!(
@@ -315,11 +274,7 @@ mod tests {
             let text = String::from_utf8(out).unwrap();
             let last = text.lines().last().unwrap();
             assert!(last.starts_with("220 "), "{text}");
-            assert_eq!(
-                text.lines().filter(|line| line.starts_with("220 ")).count(),
-                1,
-                "{text}"
-            );
+            assert_eq!(text.lines().filter(|line| line.starts_with("220 ")).count(), 1, "{text}");
         }
     }
 }

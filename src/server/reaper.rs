@@ -26,11 +26,7 @@ impl Rules {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let timeouts = config.timeouts();
-        Rules {
-            stall: timeouts.stall,
-            min_rate: config.min_rate(),
-            session: timeouts.session,
-        }
+        Rules { stall: timeouts.stall, min_rate: config.min_rate(), session: timeouts.session }
     }
 }
 
@@ -114,10 +110,7 @@ fn pass(registry: &Registry, rules: Rules, stopping: &Stopping, acceptor: &Wake,
         };
         let (phase, deadline) = view.pulse.phase();
         if memory.visit != Some(visit) {
-            *memory = Memory {
-                visit: Some(visit),
-                ..Memory::default()
-            };
+            *memory = Memory { visit: Some(visit), ..Memory::default() };
         }
         let look = Look {
             now,
@@ -151,11 +144,7 @@ fn pass(registry: &Registry, rules: Rules, stopping: &Stopping, acceptor: &Wake,
 fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
     if look.marked {
         let marked_at = *memory.marked.get_or_insert(look.now);
-        return if marked_at.age(look.now) >= KILL_GRACE {
-            Verdict::Kill
-        } else {
-            Verdict::Leave
-        };
+        return if marked_at.age(look.now) >= KILL_GRACE { Verdict::Kill } else { Verdict::Leave };
     }
     let at_rest = matches!(look.phase, Phase::Queued | Phase::Login | Phase::Command);
     if look.stop_all || (look.stop_idle && at_rest) {
@@ -183,12 +172,7 @@ fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
 }
 
 fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
-    let fresh = Progress {
-        moved: look.moved,
-        moved_at: look.now,
-        window: look.moved,
-        window_at: look.now,
-    };
+    let fresh = Progress { moved: look.moved, moved_at: look.now, window: look.moved, window_at: look.now };
     let progress = memory.progress.get_or_insert(fresh);
     if look.moved != progress.moved {
         progress.moved = look.moved;
@@ -214,11 +198,7 @@ fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules {
-        stall: Duration::from_secs(10),
-        min_rate: Some(100),
-        session: None,
-    };
+    const RULES: Rules = Rules { stall: Duration::from_secs(10), min_rate: Some(100), session: None };
 
     fn at(seconds: u64) -> Tick {
         // The clock starts at zero: a tick that many seconds after it.
@@ -253,34 +233,17 @@ mod tests {
             (Phase::Reply, Reason::Reply),
         ];
         for (phase, reason) in cases {
-            let early = Look {
-                deadline: at(6),
-                ..look(phase, 5)
-            };
-            assert_eq!(
-                judge(&early, RULES, &mut Memory::default()),
-                Verdict::Leave,
-                "{phase:?}"
-            );
-            let late = Look {
-                deadline: at(5),
-                ..look(phase, 5)
-            };
-            assert_eq!(
-                judge(&late, RULES, &mut Memory::default()),
-                Verdict::Mark(reason),
-                "{phase:?}"
-            );
+            let early = Look { deadline: at(6), ..look(phase, 5) };
+            assert_eq!(judge(&early, RULES, &mut Memory::default()), Verdict::Leave, "{phase:?}");
+            let late = Look { deadline: at(5), ..look(phase, 5) };
+            assert_eq!(judge(&late, RULES, &mut Memory::default()), Verdict::Mark(reason), "{phase:?}");
         }
     }
 
     #[test]
     fn a_marked_session_is_killed_after_its_grace_and_not_before() {
         let mut memory = Memory::default();
-        let marked = |now| Look {
-            marked: true,
-            ..look(Phase::Reply, now)
-        };
+        let marked = |now| Look { marked: true, ..look(Phase::Reply, now) };
         assert_eq!(judge(&marked(5), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&marked(6), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&marked(7), RULES, &mut memory), Verdict::Kill);
@@ -289,33 +252,18 @@ mod tests {
     #[test]
     fn a_transfer_that_does_not_move_is_stalled() {
         let mut memory = Memory::default();
-        let moving = |now, moved| Look {
-            moved,
-            ..look(Phase::Transfer, now)
-        };
+        let moving = |now, moved| Look { moved, ..look(Phase::Transfer, now) };
         assert_eq!(judge(&moving(0, 0), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&moving(9, 5000), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&moving(18, 5000), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(
-            judge(&moving(19, 5000), RULES, &mut memory),
-            Verdict::Mark(Reason::Stalled)
-        );
+        assert_eq!(judge(&moving(19, 5000), RULES, &mut memory), Verdict::Mark(Reason::Stalled));
     }
 
     #[test]
     fn one_byte_just_inside_the_limit_does_not_help() {
         let mut memory = Memory::default();
         let verdicts: Vec<_> = (0..4)
-            .map(|step| {
-                judge(
-                    &Look {
-                        moved: step,
-                        ..look(Phase::Transfer, step * 5)
-                    },
-                    RULES,
-                    &mut memory,
-                )
-            })
+            .map(|step| judge(&Look { moved: step, ..look(Phase::Transfer, step * 5) }, RULES, &mut memory))
             .collect();
         assert_eq!(verdicts[..2], [Verdict::Leave, Verdict::Leave]);
         assert_eq!(verdicts[2], Verdict::Mark(Reason::TooSlow));
@@ -325,14 +273,7 @@ mod tests {
     fn a_slow_transfer_at_the_minimum_rate_goes_on() {
         let mut memory = Memory::default();
         for second in 0..60 {
-            let verdict = judge(
-                &Look {
-                    moved: second * 100,
-                    ..look(Phase::Transfer, second)
-                },
-                RULES,
-                &mut memory,
-            );
+            let verdict = judge(&Look { moved: second * 100, ..look(Phase::Transfer, second) }, RULES, &mut memory);
             assert_eq!(verdict, Verdict::Leave, "second {second}");
         }
     }
@@ -347,23 +288,9 @@ mod tests {
 
     #[test]
     fn the_session_limit_holds_in_every_phase() {
-        let rules = Rules {
-            session: Some(Duration::from_secs(30)),
-            ..RULES
-        };
-        for phase in [
-            Phase::Login,
-            Phase::Command,
-            Phase::Connect,
-            Phase::Transfer,
-            Phase::Finish,
-            Phase::Reply,
-        ] {
-            assert_eq!(
-                judge(&look(phase, 29), rules, &mut Memory::default()),
-                Verdict::Leave,
-                "{phase:?}"
-            );
+        let rules = Rules { session: Some(Duration::from_secs(30)), ..RULES };
+        for phase in [Phase::Login, Phase::Command, Phase::Connect, Phase::Transfer, Phase::Finish, Phase::Reply] {
+            assert_eq!(judge(&look(phase, 29), rules, &mut Memory::default()), Verdict::Leave, "{phase:?}");
             assert_eq!(
                 judge(&look(phase, 30), rules, &mut Memory::default()),
                 Verdict::Mark(Reason::Session),
@@ -382,26 +309,11 @@ mod tests {
             (Phase::Transfer, false),
             (Phase::Finish, false),
         ] {
-            let first = Look {
-                stop_idle: true,
-                ..look(phase, 1)
-            };
-            let expected = if at_rest {
-                Verdict::Mark(Reason::Shutdown)
-            } else {
-                Verdict::Leave
-            };
+            let first = Look { stop_idle: true, ..look(phase, 1) };
+            let expected = if at_rest { Verdict::Mark(Reason::Shutdown) } else { Verdict::Leave };
             assert_eq!(judge(&first, RULES, &mut Memory::default()), expected, "{phase:?}");
-            let last = Look {
-                stop_idle: true,
-                stop_all: true,
-                ..look(phase, 1)
-            };
-            assert_eq!(
-                judge(&last, RULES, &mut Memory::default()),
-                Verdict::Mark(Reason::Shutdown),
-                "{phase:?}"
-            );
+            let last = Look { stop_idle: true, stop_all: true, ..look(phase, 1) };
+            assert_eq!(judge(&last, RULES, &mut Memory::default()), Verdict::Mark(Reason::Shutdown), "{phase:?}");
         }
     }
 }

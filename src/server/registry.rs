@@ -151,17 +151,11 @@ impl Registry {
             Ok(taken) => taken,
             Err(refusal) => return Err((stream, refusal)),
         };
-        let visit = Visit {
-            number,
-            admitted: Tick::now(),
-        };
+        let visit = Visit { number, admitted: Tick::now() };
         let socket = Arc::new(stream);
         if let Some(slot) = self.slots.get(index) {
             slot.pulse.reset(Phase::Queued, until);
-            *slot.occupant.lock() = Some(Occupant {
-                socket: Arc::clone(&socket),
-                visit,
-            });
+            *slot.occupant.lock() = Some(Occupant { socket: Arc::clone(&socket), visit });
         }
         self.counters.admitted();
         self.changed.notify_all();
@@ -169,10 +163,7 @@ impl Registry {
             registry: Arc::clone(self),
             index,
             socket: Some(socket),
-            ends: Ends {
-                peer,
-                admitted: visit.admitted,
-            },
+            ends: Ends { peer, admitted: visit.admitted },
         })
     }
 
@@ -222,10 +213,7 @@ impl Registry {
 
     /// Every slot, for the reaper.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.slots.iter().enumerate().map(|(index, slot)| View {
-            index,
-            pulse: &slot.pulse,
-        })
+        self.slots.iter().enumerate().map(|(index, slot)| View { index, pulse: &slot.pulse })
     }
 
     /// Who is in the slot, if somebody is.
@@ -281,17 +269,11 @@ impl Table {
         if self.stopping {
             return Err(Refusal::Stopping);
         }
-        if caps
-            .per_address
-            .is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap)
-        {
+        if caps.per_address.is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap) {
             return Err(Refusal::Address);
         }
         let taken = self.addresses.len() - self.free.len();
-        if caps
-            .unauthenticated
-            .is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap)
-        {
+        if caps.unauthenticated.is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap) {
             return Err(Refusal::Unauthenticated);
         }
         let index = self.free.pop().ok_or(Refusal::Full)?;
@@ -361,10 +343,7 @@ impl Seat for SessionGuard {
         table.set_user(self.index, Some(user));
         drop(table);
         self.registry.counters.logged_in();
-        Ok(LoginGuard {
-            registry: Arc::clone(&self.registry),
-            index: self.index,
-        })
+        Ok(LoginGuard { registry: Arc::clone(&self.registry), index: self.index })
     }
 }
 
@@ -391,12 +370,7 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, TcpListener};
 
-    const OPEN: Caps = Caps {
-        slots: 4,
-        per_address: None,
-        per_user: None,
-        unauthenticated: None,
-    };
+    const OPEN: Caps = Caps { slots: 4, per_address: None, per_user: None, unauthenticated: None };
 
     fn stream() -> TcpStream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -408,9 +382,7 @@ mod tests {
     }
 
     fn admit(registry: &Arc<Registry>, from: &str) -> Result<SessionGuard, Refusal> {
-        registry
-            .admit(stream(), peer(from), Tick::NEVER)
-            .map_err(|(_, refusal)| refusal)
+        registry.admit(stream(), peer(from), Tick::NEVER).map_err(|(_, refusal)| refusal)
     }
 
     #[test]
@@ -428,10 +400,7 @@ mod tests {
 
     #[test]
     fn one_address_is_one_however_it_is_written() {
-        let registry = Arc::new(Registry::new(Caps {
-            per_address: Some(1),
-            ..OPEN
-        }));
+        let registry = Arc::new(Registry::new(Caps { per_address: Some(1), ..OPEN }));
         let v4 = admit(&registry, "10.0.0.1").unwrap();
         assert_eq!(admit(&registry, "::ffff:10.0.0.1").unwrap_err(), Refusal::Address);
         let _v6 = admit(&registry, "2001:db8::1").unwrap();
@@ -443,10 +412,7 @@ mod tests {
 
     #[test]
     fn those_who_are_not_logged_in_have_a_cap() {
-        let registry = Arc::new(Registry::new(Caps {
-            unauthenticated: Some(2),
-            ..OPEN
-        }));
+        let registry = Arc::new(Registry::new(Caps { unauthenticated: Some(2), ..OPEN }));
         let first = admit(&registry, "10.0.0.1").unwrap();
         let _second = admit(&registry, "10.0.0.2").unwrap();
         assert_eq!(admit(&registry, "10.0.0.3").unwrap_err(), Refusal::Unauthenticated);
@@ -459,10 +425,7 @@ mod tests {
 
     #[test]
     fn a_user_has_a_cap_and_every_way_out_gives_the_count_back() {
-        let registry = Arc::new(Registry::new(Caps {
-            per_user: Some(1),
-            ..OPEN
-        }));
+        let registry = Arc::new(Registry::new(Caps { per_user: Some(1), ..OPEN }));
         let first = admit(&registry, "10.0.0.1").unwrap();
         let second = admit(&registry, "10.0.0.1").unwrap();
         let login = first.log_in(UserId::ANONYMOUS).unwrap();
@@ -501,11 +464,7 @@ mod tests {
         let guard = registry.admit(stream, from, Tick::NEVER).unwrap();
         drop(guard);
         let mut byte = [0];
-        assert_eq!(
-            std::io::Read::read(&mut &client, &mut byte).unwrap(),
-            0,
-            "the client sees the end"
-        );
+        assert_eq!(std::io::Read::read(&mut &client, &mut byte).unwrap(), 0, "the client sees the end");
         assert!(registry.wait_until_empty(Instant::now()));
     }
 

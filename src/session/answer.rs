@@ -85,10 +85,7 @@ pub fn goodbye(reason: Reason) -> Reply {
         Reason::TooSlow => Reply::new(421, "The transfer is too slow: closing the control connection."),
         Reason::Reply => Reply::new(421, "Replies are not read: closing the control connection."),
         Reason::Session => Reply::new(421, "Session time limit: closing the control connection."),
-        Reason::Queue => Reply::new(
-            421,
-            "There are too many users now, and none left in time; try again later.",
-        ),
+        Reason::Queue => Reply::new(421, "There are too many users now, and none left in time; try again later."),
         Reason::Shutdown => Reply::new(421, "The server is shutting down; closing the control connection."),
     }
 }
@@ -102,10 +99,7 @@ mod tests {
         for reason in Reason::ALL {
             let mut out = Vec::new();
             goodbye(reason).encode(&mut out);
-            assert!(
-                out.starts_with(b"421 ") && out.len() < crate::limits::REPLY_LINE_MAX,
-                "{reason:?}"
-            );
+            assert!(out.starts_with(b"421 ") && out.len() < crate::limits::REPLY_LINE_MAX, "{reason:?}");
         }
     }
 }

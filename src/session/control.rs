@@ -151,9 +151,8 @@ impl<'a> ControlConnection<'a> {
             match send(self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => sent += count,
                 Err(Errno::AGAIN) => {
-                    let until = *self
-                        .reply_until
-                        .get_or_insert_with(|| Tick::now().after(self.reply_timeout).min(self.limit));
+                    let until =
+                        *self.reply_until.get_or_insert_with(|| Tick::now().after(self.reply_timeout).min(self.limit));
                     if before.is_none() {
                         before = Some(self.pulse.phase());
                         self.pulse.enter(Phase::Reply, until);
@@ -183,10 +182,7 @@ impl<'a> ControlConnection<'a> {
 
     /// A transfer begins: STAT will speak of it.
     pub fn begin_transfer(&mut self, expected: Option<u64>) {
-        self.transfer = Transfer {
-            expected,
-            base: self.pulse.total(),
-        };
+        self.transfer = Transfer { expected, base: self.pulse.total() };
     }
 
     /// Whether QUIT came during a transfer.
@@ -227,11 +223,7 @@ impl<'a> ControlConnection<'a> {
     }
 
     fn flush_when_full(&mut self) -> Result<(), Stop> {
-        if self.out.len() >= REPLY_BUFFER {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.out.len() >= REPLY_BUFFER { self.flush() } else { Ok(()) }
     }
 
     /// Receives what fits; at the end of the stream the connection is lost, or marked.

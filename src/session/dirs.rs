@@ -44,11 +44,7 @@ impl<S: Seat> Session<'_, S> {
 
     /// MLSD.
     pub(super) fn list_facts(&mut self, argument: &[u8]) -> Result<Reply, Stop> {
-        let path = if argument.is_empty() {
-            Ok(self.cwd.clone())
-        } else {
-            self.resolve(argument)
-        };
+        let path = if argument.is_empty() { Ok(self.cwd.clone()) } else { self.resolve(argument) };
         let listing = path.and_then(|path| Listing::of_folder(self.context, path, self.facts));
         self.send_listing(listing)
     }
@@ -74,17 +70,11 @@ impl<S: Seat> Session<'_, S> {
     /// STAT with a path: the listing as a reply.
     pub(super) fn list_here(&mut self, argument: &[u8]) -> Result<Reply, Stop> {
         let arguments = ListArguments::parse(Some(argument));
-        let listing = match Listing::find(
-            self.context,
-            &self.cwd,
-            arguments.path,
-            Form::Long,
-            hidden(&arguments),
-            now(),
-        ) {
-            Ok(listing) => listing,
-            Err(reply) => return Ok(reply),
-        };
+        let listing =
+            match Listing::find(self.context, &self.cwd, arguments.path, Form::Long, hidden(&arguments), now()) {
+                Ok(listing) => listing,
+                Err(reply) => return Ok(reply),
+            };
         self.control.send_first(213, b"Status follows:")?;
         let Work { names, read, .. } = &mut *self.work;
         match listing.write(&self.context.root, names, read, &mut ControlSink(&mut self.control)) {
@@ -96,11 +86,7 @@ impl<S: Seat> Session<'_, S> {
 
     /// MLST: the facts of one entry, and its full path.
     pub(super) fn facts_of(&self, argument: &[u8]) -> Reply {
-        let path = if argument.is_empty() {
-            Ok(self.cwd.clone())
-        } else {
-            self.resolve(argument)
-        };
+        let path = if argument.is_empty() { Ok(self.cwd.clone()) } else { self.resolve(argument) };
         let path = match path {
             Ok(path) => path,
             Err(reply) => return reply,
@@ -108,11 +94,7 @@ impl<S: Seat> Session<'_, S> {
         let root = &self.context.root;
         // As MLSD shows it: a link to a file as the file, any other link as a link.
         let status = root.link_status(&path).map(|status| match status.kind {
-            Kind::Link => root
-                .status(&path)
-                .ok()
-                .filter(|target| target.kind == Kind::File)
-                .unwrap_or(status),
+            Kind::Link => root.status(&path).ok().filter(|target| target.kind == Kind::File).unwrap_or(status),
             _ => status,
         });
         match status {
@@ -136,7 +118,5 @@ fn hidden(arguments: &ListArguments<'_>) -> Hidden {
 
 /// Seconds since the epoch, for the dates of LIST.
 fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -22,11 +22,7 @@ impl<S: Seat> Session<'_, S> {
                 return Ok(answer::syntax(error));
             }
         };
-        let argument = if request.verb.gate.secret {
-            b"***"
-        } else {
-            request.argument
-        };
+        let argument = if request.verb.gate.secret { b"***" } else { request.argument };
         log::debug!("{}: {} {}", self.ends.peer, request.verb.name, Escaped(argument));
         if let Err(denied) = permit(self.subject(), &request) {
             return Ok(self.refuse(&request, answer::denied(denied)));

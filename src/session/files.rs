@@ -25,11 +25,7 @@ impl<S: Seat> Session<'_, S> {
 
     fn open_at(&self, argument: &[u8], offset: u64) -> Result<(VirtualPath, OpenFile), Reply> {
         let path = self.resolve(argument)?;
-        let file = self
-            .context
-            .root
-            .open_file(&path)
-            .map_err(|error| answer::file(&error))?;
+        let file = self.context.root.open_file(&path).map_err(|error| answer::file(&error))?;
         if offset > file.length {
             return Err(Reply::new(554, "The restart marker is past the end of the file."));
         }
@@ -46,16 +42,12 @@ impl<S: Seat> Session<'_, S> {
             (RepresentationType::Ascii, _) => (Reply::new(150, "Opening ASCII mode data connection."), None),
             // ncftp and curl take the number in parentheses for what will come, so it is left out after REST.
             (RepresentationType::Image, 0) => (
-                Reply::with(
-                    150,
-                    format!("Opening BINARY mode data connection ({} bytes)", file.length),
-                ),
+                Reply::with(150, format!("Opening BINARY mode data connection ({} bytes)", file.length)),
                 Some(file.length),
             ),
-            (RepresentationType::Image, _) => (
-                Reply::new(150, "Opening BINARY mode data connection."),
-                Some(file.length - offset),
-            ),
+            (RepresentationType::Image, _) => {
+                (Reply::new(150, "Opening BINARY mode data connection."), Some(file.length - offset))
+            }
         };
         let representation = self.representation;
         self.transfer(port, &opening, expected, path, |sender, work| match representation {

@@ -56,25 +56,12 @@ pub(super) fn goodbye() -> Reply {
 pub(super) fn help(argument: &[u8]) -> Reply {
     let wanted = argument.trim_ascii();
     if wanted.is_empty() {
-        let offered: Vec<&Verb> = VERBS
-            .iter()
-            .filter(|verb| verb.gate.offered && !verb.gate.writes)
-            .collect();
+        let offered: Vec<&Verb> = VERBS.iter().filter(|verb| verb.gate.offered && !verb.gate.writes).collect();
         let lines = offered
             .chunks(HELP_COLUMNS)
-            .map(|row| {
-                row.iter()
-                    .map(|verb| format!("{:<5}", verb.name))
-                    .collect::<String>()
-                    .into_bytes()
-            })
+            .map(|row| row.iter().map(|verb| format!("{:<5}", verb.name)).collect::<String>().into_bytes())
             .collect();
-        return Reply::lines(
-            214,
-            "These commands are known:",
-            lines,
-            "HELP and a command explains it.",
-        );
+        return Reply::lines(214, "These commands are known:", lines, "HELP and a command explains it.");
     }
     match Verb::find(wanted) {
         Some(verb) if verb.gate.offered => Reply::with(214, format!("{} {}: {}", verb.name, verb.syntax, verb.help)),

@@ -46,16 +46,8 @@ pub(super) struct Listing {
 }
 
 enum What {
-    Folder {
-        folder: Folder,
-        path: VirtualPath,
-        pattern: Option<Vec<u8>>,
-    },
-    One {
-        status: Status,
-        name: Vec<u8>,
-        path: VirtualPath,
-    },
+    Folder { folder: Folder, path: VirtualPath, pattern: Option<Vec<u8>> },
+    One { status: Status, name: Vec<u8>, path: VirtualPath },
 }
 
 impl Listing {
@@ -71,73 +63,27 @@ impl Listing {
         hidden: Hidden,
         now: i64,
     ) -> Result<Self, Reply> {
-        let listing = |what, prefix| Listing {
-            what,
-            form,
-            hidden,
-            prefix,
-            now,
-        };
+        let listing = |what, prefix| Listing { what, form, hidden, prefix, now };
         if argument.is_empty() {
             let folder = open(&context.root, cwd)?;
-            return Ok(listing(
-                What::Folder {
-                    folder,
-                    path: cwd.clone(),
-                    pattern: None,
-                },
-                Vec::new(),
-            ));
+            return Ok(listing(What::Folder { folder, path: cwd.clone(), pattern: None }, Vec::new()));
         }
         let path = cwd.join(argument).map_err(answer::path)?;
         match context.root.open_folder(&path) {
             Ok(folder) => {
-                let prefix = if form == Form::Names && path != *cwd {
-                    with_slash(argument)
-                } else {
-                    Vec::new()
-                };
-                Ok(listing(
-                    What::Folder {
-                        folder,
-                        path,
-                        pattern: None,
-                    },
-                    prefix,
-                ))
+                let prefix = if form == Form::Names && path != *cwd { with_slash(argument) } else { Vec::new() };
+                Ok(listing(What::Folder { folder, path, pattern: None }, prefix))
             }
             Err(VfsError::NotAFolder) => {
                 let status = context.root.status(&path).map_err(|error| answer::file(&error))?;
-                Ok(listing(
-                    What::One {
-                        status,
-                        name: argument.to_vec(),
-                        path,
-                    },
-                    Vec::new(),
-                ))
+                Ok(listing(What::One { status, name: argument.to_vec(), path }, Vec::new()))
             }
             Err(VfsError::Missing) => {
                 let (parent, pattern) = split_pattern(argument).ok_or_else(|| answer::file(&VfsError::Missing))?;
-                let path = if parent.is_empty() {
-                    cwd.clone()
-                } else {
-                    cwd.join(parent).map_err(answer::path)?
-                };
+                let path = if parent.is_empty() { cwd.clone() } else { cwd.join(parent).map_err(answer::path)? };
                 let folder = open(&context.root, &path)?;
-                let prefix = if form == Form::Names {
-                    parent.to_vec()
-                } else {
-                    Vec::new()
-                };
-                Ok(listing(
-                    What::Folder {
-                        folder,
-                        path,
-                        pattern: Some(pattern.to_vec()),
-                    },
-                    prefix,
-                ))
+                let prefix = if form == Form::Names { parent.to_vec() } else { Vec::new() };
+                Ok(listing(What::Folder { folder, path, pattern: Some(pattern.to_vec()) }, prefix))
             }
             Err(error) => Err(answer::file(&error)),
         }
@@ -152,18 +98,8 @@ impl Listing {
             VfsError::NotAFolder => Reply::new(501, "MLSD is for folders: that is not a folder."),
             error => answer::file(&error),
         })?;
-        let what = What::Folder {
-            folder,
-            path,
-            pattern: None,
-        };
-        Ok(Listing {
-            what,
-            form: Form::Facts(facts),
-            hidden: Hidden::Almost,
-            prefix: Vec::new(),
-            now: 0,
-        })
+        let what = What::Folder { folder, path, pattern: None };
+        Ok(Listing { what, form: Form::Facts(facts), hidden: Hidden::Almost, prefix: Vec::new(), now: 0 })
     }
 
     /// The pathname of what is listed.
@@ -199,16 +135,8 @@ impl Listing {
             Some(pattern) => glob::matches(pattern, name),
             None => self.hidden != Hidden::No || !name.starts_with(b"."),
         };
-        let mut emitter = Emitter {
-            listing: self,
-            root,
-            folder,
-            path,
-            line,
-            target: [0; crate::limits::PATH_MAX],
-            seen: 0,
-            sink,
-        };
+        let mut emitter =
+            Emitter { listing: self, root, folder, path, line, target: [0; crate::limits::PATH_MAX], seen: 0, sink };
         match names.collect(folder, read, keep) {
             Ok(Fit::All) => names.sorted().try_for_each(|name| emitter.emit(name)),
             Ok(Fit::TooMany) => {
@@ -304,11 +232,7 @@ impl Emitter<'_> {
 
     fn breathe(&mut self) -> Result<(), DataError> {
         self.seen = self.seen.wrapping_add(1);
-        if self.seen.is_multiple_of(BREATH) {
-            self.sink.breathe()
-        } else {
-            Ok(())
-        }
+        if self.seen.is_multiple_of(BREATH) { self.sink.breathe() } else { Ok(()) }
     }
 }
 

@@ -84,11 +84,7 @@ impl Buffers {
                 lines: LineBuffer::new(),
                 line: Vec::with_capacity(LINE_MAX),
                 out: Vec::with_capacity(2 * REPLY_BUFFER),
-                work: Work {
-                    data,
-                    names: NameBuffer::over(names),
-                    read: ReadBuffer::new(),
-                },
+                work: Work { data, names: NameBuffer::over(names), read: ReadBuffer::new() },
             }
         })
     }
@@ -196,10 +192,7 @@ impl<S: Seat> Session<'_, S> {
                 Input::Line => self.execute(line)?,
                 Input::TooLong => Reply::new(500, "That line is too long."),
                 Input::Endless => {
-                    self.control.send(&Reply::new(
-                        500,
-                        "That line does not end: closing the control connection.",
-                    ))?;
+                    self.control.send(&Reply::new(500, "That line does not end: closing the control connection."))?;
                     return Ok(End::Refused);
                 }
             };

@@ -23,10 +23,7 @@ impl<S: Seat> Session<'_, S> {
 
     pub(super) fn restart_at(&mut self, marker: RestartMarker) -> Reply {
         self.restart = Some(marker);
-        Reply::with(
-            350,
-            format!("Restarting at {}: send the transfer command.", marker.offset()),
-        )
+        Reply::with(350, format!("Restarting at {}: send the transfer command.", marker.offset()))
     }
 
     pub(super) fn select_facts(&mut self, argument: &[u8]) -> Reply {
@@ -46,16 +43,10 @@ impl<S: Seat> Session<'_, S> {
             return Reply::new(502, "Active mode is not offered here: use PASV or EPSV.");
         }
         if canonical(remote.ip()) != self.peer() || remote.port() < ACTIVE_PORT_MIN {
-            return Reply::new(
-                504,
-                "Data connections go to the client's own address only, from port 1024 on.",
-            );
+            return Reply::new(504, "Data connections go to the client's own address only, from port 1024 on.");
         }
         let Some(local) = self.local() else { return no_address() };
-        self.port = DataPort::Active {
-            remote: SocketAddr::new(canonical(remote.ip()), remote.port()),
-            local,
-        };
+        self.port = DataPort::Active { remote: SocketAddr::new(canonical(remote.ip()), remote.port()), local };
         Reply::new(200, "Data port noted: send the transfer command.")
     }
 

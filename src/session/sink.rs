@@ -22,11 +22,7 @@ pub(super) struct DataSink<'a, 'b> {
 
 impl<'a, 'b> DataSink<'a, 'b> {
     pub(super) fn new(sender: &'a mut Outgoing<'b>, buffer: &'a mut [u8]) -> Self {
-        DataSink {
-            sender,
-            buffer,
-            used: 0,
-        }
+        DataSink { sender, buffer, used: 0 }
     }
 
     /// Sends what is left.

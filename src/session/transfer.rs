@@ -34,16 +34,11 @@ impl<S: Seat> Session<'_, S> {
             Err(DataError::Local) => "failed here",
             Err(DataError::Stopped(_)) => "cut off",
         };
-        log::info!(
-            "{}: {} {verdict}, {sent} bytes",
-            self.ends.peer,
-            Escaped(path.as_bytes())
-        );
+        log::info!("{}: {} {verdict}, {sent} bytes", self.ends.peer, Escaped(path.as_bytes()));
         match outcome {
             Ok(()) => Ok(Reply::new(226, "Transfer complete.")),
             Err(DataError::Stopped(Stop::Abort)) => {
-                self.control
-                    .send(&Reply::new(426, "Transfer aborted; the data connection is closed."))?;
+                self.control.send(&Reply::new(426, "Transfer aborted; the data connection is closed."))?;
                 Ok(Reply::new(226, "Abort successful."))
             }
             Err(DataError::Stopped(stop)) => Err(stop),

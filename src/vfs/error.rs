@@ -38,10 +38,9 @@ impl fmt::Display for RootError {
         match self {
             Self::Missing(path) => write!(f, "root folder {path:?} does not exist"),
             Self::NotAFolder(path) => write!(f, "root {path:?} is not a folder"),
-            Self::NotReadable(path) => write!(
-                f,
-                "root folder {path:?} cannot be listed by this user: it needs r and x"
-            ),
+            Self::NotReadable(path) => {
+                write!(f, "root folder {path:?} cannot be listed by this user: it needs r and x")
+            }
             Self::KernelTooOld => write!(f, "this kernel does not offer statx: linux 4.11 or later is needed"),
             Self::Other(path, errno) => write!(f, "root folder {path:?} cannot be opened: {errno}"),
         }

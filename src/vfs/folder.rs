@@ -24,10 +24,7 @@ impl ReadBuffer {
     /// Allocates [`READ_BUFFER`] bytes, and room for one name of 4,096 bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            raw: Box::new_uninit_slice(READ_BUFFER),
-            name: Vec::with_capacity(NAME_CAPACITY),
-        }
+        Self { raw: Box::new_uninit_slice(READ_BUFFER), name: Vec::with_capacity(NAME_CAPACITY) }
     }
 }
 
@@ -47,10 +44,7 @@ pub struct Folder {
 
 impl Folder {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self {
-            descriptor,
-            read: Cell::new(false),
-        }
+        Self { descriptor, read: Cell::new(false) }
     }
 
     /// The names in this folder from the first one on, in the order of the file system. A second call
@@ -62,11 +56,7 @@ impl Folder {
         if self.read.replace(true) {
             seek(&self.descriptor, SeekFrom::Start(0))?;
         }
-        Ok(Entries {
-            raw: RawDir::new(self.descriptor.as_fd(), &mut buffer.raw),
-            name: &mut buffer.name,
-            ended: false,
-        })
+        Ok(Entries { raw: RawDir::new(self.descriptor.as_fd(), &mut buffer.raw), name: &mut buffer.name, ended: false })
     }
 
     /// Status of one name in this folder, or of the folder itself for `.`. A link is not followed.

@@ -82,10 +82,7 @@ impl Root {
     #[cfg(test)]
     pub(crate) fn open_walking(path: &Path) -> Result<Self, RootError> {
         let root = Self::open(path)?;
-        Ok(Self {
-            confinement: Confinement::Walk,
-            ..root
-        })
+        Ok(Self { confinement: Confinement::Walk, ..root })
     }
 
     fn examine(path: &Path) -> Result<Self, Errno> {
@@ -121,11 +118,7 @@ impl Root {
         let descriptor = self.open_confined(path.relative(), flags)?;
         let status = Status::of(descriptor.as_fd())?;
         match status.kind {
-            Kind::File => Ok(OpenFile {
-                file: File::from(descriptor),
-                length: status.size,
-                modified: status.modified,
-            }),
+            Kind::File => Ok(OpenFile { file: File::from(descriptor), length: status.size, modified: status.modified }),
             Kind::Folder => Err(VfsError::IsFolder),
             Kind::Link | Kind::Other => Err(VfsError::NotAFile),
         }

@@ -36,11 +36,7 @@ impl NameBuffer {
     pub fn over(bytes: &'static mut [u8]) -> Self {
         let length = bytes.len().min(NAMES_BUFFER);
         let (bytes, _) = bytes.split_at_mut(length);
-        Self {
-            bytes,
-            used: 0,
-            count: 0,
-        }
+        Self { bytes, used: 0, count: 0 }
     }
 
     /// One of its own, for tests.
@@ -147,9 +143,7 @@ mod tests {
         }
         let folder = roots(served.path())[0].open_folder(&at(b"/")).unwrap();
         let mut buffer = NameBuffer::new();
-        let fit = buffer
-            .collect(&folder, &mut ReadBuffer::new(), |name| !name.starts_with(b"."))
-            .unwrap();
+        let fit = buffer.collect(&folder, &mut ReadBuffer::new(), |name| !name.starts_with(b".")).unwrap();
         assert_eq!(fit, Fit::All);
         let sorted: Vec<&[u8]> = buffer.sorted().collect();
         let expected: [&[u8]; 6] = [b"B", b"a", b"a\n", b"ab", b"b", b"\xff"];

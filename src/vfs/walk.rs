@@ -22,10 +22,7 @@ const STEPS_MAX: usize = 16_384;
 const TEXT_MAX: usize = 2 * PATH_MAX;
 
 /// What is opened on the way.
-const FOLDER: OFlags = OFlags::PATH
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens `path` below `root`, as openat2(2) with RESOLVE_IN_ROOT would. EAGAIN means that the tree
 /// changed under the walk.
@@ -110,12 +107,7 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn at(root: BorrowedFd<'a>) -> Self {
-        Self {
-            root,
-            folder: None,
-            names: Vec::new(),
-            steps: 0,
-        }
+        Self { root, folder: None, names: Vec::new(), steps: 0 }
     }
 
     fn folder(&self) -> BorrowedFd<'_> {
@@ -293,9 +285,7 @@ mod tests {
             root.status(&path).map(|found| (found.device, found.inode)),
             root.link_status(&path).map(|found| (found.device, found.inode)),
             root.open_file(&path).map(|found| (found.length, 0)),
-            root.open_folder(&path)
-                .and_then(|folder| folder.status(b"."))
-                .map(|found| (found.device, found.inode)),
+            root.open_folder(&path).and_then(|folder| folder.status(b".")).map(|found| (found.device, found.inode)),
         ]
     }
 

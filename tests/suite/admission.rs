@@ -65,10 +65,7 @@ fn admitted_and_logged_in(server: &Server) -> Client {
 /// Lets this process have as many descriptors as the host allows.
 fn raise_own_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
 }
 
@@ -138,9 +135,7 @@ fn one_who_gives_up_in_the_queue_leaves_its_place() {
         // Their places come back when their time is up, though the only worker never is free.
         eventually("places in the queue", || {
             let waiting = connect_with(None, None, server.v4());
-            waiting
-                .set_read_timeout(Some(Duration::from_millis(50)))
-                .expect("a socket option");
+            waiting.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket option");
             waiting.peek(&mut [0]).is_err()
         });
     }
@@ -170,10 +165,7 @@ fn three_hundred_clients_at_the_same_moment_are_each_served_or_told_421() {
                 })
             })
             .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("no client hangs"))
-            .collect()
+        clients.into_iter().map(|client| client.join().expect("no client hangs")).collect()
     });
     let greeted = replies.iter().filter(|reply| reply.starts_with("220 ")).count();
     let refused = replies.iter().filter(|reply| is_full(reply)).count();
@@ -206,15 +198,10 @@ fn each_address_has_its_own_cap() {
     }
     for from in [one, two] {
         let (_stream, reply) = reply_to(from, server.v4());
-        assert!(
-            is_full(&reply) && reply.contains("from your address"),
-            "{from}: {reply}"
-        );
+        assert!(is_full(&reply) && reply.contains("from your address"), "{from}: {reply}");
     }
     drop(kept.pop());
-    eventually("the second address to have a place again", || {
-        reply_to(two, server.v4()).1.starts_with("220 ")
-    });
+    eventually("the second address to have a place again", || reply_to(two, server.v4()).1.starts_with("220 "));
     let (_stream, reply) = reply_to(one, server.v4());
     assert!(is_full(&reply), "the first has none: {reply}");
 }
@@ -226,10 +213,7 @@ fn an_ipv4_address_is_one_address_at_either_kind_of_listener() {
     }
     let (_folder, root) = tree();
     // Through the first it comes as an IPv4 address mapped into IPv6, through the second as itself.
-    let launched = Launched::start(
-        &root,
-        &["--listen", "0", "--listen", "127.0.0.1:0", "--max-per-ip", "1"],
-    );
+    let launched = Launched::start(&root, &["--listen", "0", "--listen", "127.0.0.1:0", "--max-per-ip", "1"]);
     let [mapped, plain] = [0, 1].map(|number| SocketAddr::from((Ipv4Addr::LOCALHOST, launched.port(number))));
     // An IPv6 socket that speaks IPv4 is no way around it either.
     let other = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), mapped.port()));
@@ -425,11 +409,7 @@ fn every_way_out_gives_every_count_back() {
     let rest = Rest::of(&server);
     for (_, login, leave) in WAYS_OUT {
         for _ in 0..8 {
-            leave(if login {
-                admitted_and_logged_in(&server)
-            } else {
-                admitted(&server)
-            });
+            leave(if login { admitted_and_logged_in(&server) } else { admitted(&server) });
         }
     }
     rest.returns(&server);
@@ -479,13 +459,8 @@ struct Counters {
 impl Counters {
     /// Finds them in the log of a server that has ended.
     fn read(log: &str) -> Counters {
-        let line = log
-            .lines()
-            .find_map(|line| line.find("admitted ").map(|start| line[start..].to_owned()));
-        let mut counters = Counters {
-            line: line.expect("the counters are logged"),
-            admitted: 0,
-        };
+        let line = log.lines().find_map(|line| line.find("admitted ").map(|start| line[start..].to_owned()));
+        let mut counters = Counters { line: line.expect("the counters are logged"), admitted: 0 };
         counters.admitted = counters.of("admitted ");
         counters
     }
@@ -500,14 +475,7 @@ impl Counters {
     /// The sum over all ways in which sessions ended.
     fn ended(&self) -> u64 {
         let parts = self.line.split(", ").filter(|part| part.starts_with("ended ("));
-        parts
-            .map(|part| {
-                part.rsplit(' ')
-                    .next()
-                    .and_then(|number| number.parse::<u64>().ok())
-                    .expect("a number")
-            })
-            .sum()
+        parts.map(|part| part.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")).sum()
     }
 }
 
@@ -522,16 +490,7 @@ fn counters_at_the_end(server: &mut Server) -> Counters {
 #[test]
 fn each_session_is_counted_under_the_way_in_which_it_ended() {
     let (_folder, root) = tree();
-    let flags = [
-        "--max-per-ip",
-        "2",
-        "--max-per-user",
-        "1",
-        "--idle-timeout",
-        "1s",
-        "--log",
-        "info",
-    ];
+    let flags = ["--max-per-ip", "2", "--max-per-user", "1", "--idle-timeout", "1s", "--log", "info"];
     let mut server = Server::start(&root, &flags);
     let rest = Rest::of(&server);
     for _ in 0..3 {
@@ -592,21 +551,17 @@ fn a_hard_limit_of_descriptors_that_is_too_small_is_one_line_that_names_workers(
     let (_folder, root) = tree();
     let script = "ulimit -n 64; exec \"$0\" \"$@\"";
     let mut shell = std::process::Command::new("sh");
-    shell
-        .args(["-c", script, env!("CARGO_BIN_EXE_plimsoll"), "serve"])
-        .arg(&root)
-        .args(["--listen", "127.0.0.1:0", "--workers", "16"]);
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_plimsoll"), "serve"]).arg(&root).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "16",
+    ]);
     let (code, out, error) = crate::flags::outcome(shell);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(
-        error.starts_with("plimsoll: ") && error.contains("--workers"),
-        "{error}"
-    );
-    assert!(
-        error.contains(" 64:") || error.contains(" 64 "),
-        "the limit is named: {error}"
-    );
+    assert!(error.starts_with("plimsoll: ") && error.contains("--workers"), "{error}");
+    assert!(error.contains(" 64:") || error.contains(" 64 "), "the limit is named: {error}");
 }
 
 #[test]
@@ -642,26 +597,19 @@ fn the_soft_limit_of_descriptors_is_raised_to_what_is_needed() {
     let (_folder, root) = tree();
     let script = "ulimit -Sn 64; exec \"$0\" \"$@\"";
     let mut shell = std::process::Command::new("sh");
-    shell
-        .args(["-c", script, env!("CARGO_BIN_EXE_plimsoll"), "serve"])
-        .arg(&root)
-        .args(["--listen", "127.0.0.1:0", "--workers", "16"]);
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_plimsoll"), "serve"]).arg(&root).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "16",
+    ]);
     let launched = Launched::run(shell);
     let line = launched.ready().last().expect("the load line").clone();
     let needed = line.split(", ").last().and_then(|part| part.split(' ').next());
-    let needed: u64 = needed
-        .and_then(|number| number.replace(',', "").parse().ok())
-        .expect("a number");
+    let needed: u64 = needed.and_then(|number| number.replace(',', "").parse().ok()).expect("a number");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", launched.pid())).expect("it runs");
-    let files = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .expect("a limit");
-    let soft: u64 = files
-        .split_whitespace()
-        .nth(3)
-        .and_then(|n| n.parse().ok())
-        .expect("a number");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let soft: u64 = files.split_whitespace().nth(3).and_then(|n| n.parse().ok()).expect("a number");
     assert!(soft >= needed && needed > 64, "{files}, {line}");
 }
 
@@ -687,10 +635,7 @@ fn without_a_descriptor_left_newcomers_are_told_421_and_nothing_spins() {
         .filter_map(|entry| entry.expect("an entry").file_name().to_str()?.parse().ok())
         .collect();
     let lowest_free = (0..).find(|number| !open.contains(number)).expect("there is one");
-    let none_left = Rlimit {
-        current: Some(lowest_free),
-        maximum: limit.maximum,
-    };
+    let none_left = Rlimit { current: Some(lowest_free), maximum: limit.maximum };
     prlimit(pid, Resource::Nofile, none_left).expect("our child");
     let (begun, before) = (Instant::now(), processor_time(server.pid()));
     for _ in 0..6 {

@@ -44,10 +44,7 @@ impl Tool {
     fn find(name: &str) -> Option<Tool> {
         let program = if name == "python3" { python() } else { on_path(name) };
         let Some(program) = program else {
-            assert!(
-                std::env::var_os("PLIMSOLL_REQUIRE_CLIENTS").is_none(),
-                "{name} is not installed"
-            );
+            assert!(std::env::var_os("PLIMSOLL_REQUIRE_CLIENTS").is_none(), "{name} is not installed");
             // Not through the test's captured output, which is thrown away when the test passes.
             let _ = writeln!(std::io::stderr(), "skipped: {name} is not installed");
             return None;
@@ -85,10 +82,7 @@ impl Tool {
 
     /// Runs the client to its end, with this on its standard input.
     fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A], input: &str) -> Run {
-        let words: Vec<_> = arguments
-            .iter()
-            .map(|a| a.as_ref().to_string_lossy().into_owned())
-            .collect();
+        let words: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         let what = format!("{} {}", self.program.display(), words.join(" "));
         // Files and not pipes: a client that writes a lot must not wait for us.
         let files = tempfile::tempdir().expect("a temporary folder");
@@ -130,12 +124,7 @@ impl Tool {
         let Some(status) = status else {
             panic!("{what}: hangs\n{}\n{err}", String::from_utf8_lossy(&out));
         };
-        Run {
-            what,
-            code: status.code(),
-            out,
-            err,
-        }
+        Run { what, code: status.code(), out, err }
     }
 }
 
@@ -165,9 +154,7 @@ impl Run {
 /// The program of this name on the search path.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// The interpreter itself: what the search path has may be a script that needs the user's home.
@@ -175,10 +162,7 @@ fn python() -> Option<PathBuf> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
     let ask = || {
         let mut command = Command::new(on_path("python3")?);
-        let out = command
-            .args(["-c", "import sys; print(sys.executable)"])
-            .output()
-            .ok()?;
+        let out = command.args(["-c", "import sys; print(sys.executable)"]).output().ok()?;
         let path = String::from_utf8(out.stdout).ok()?;
         out.status.success().then(|| path.trim_end().into())
     };
@@ -251,9 +235,7 @@ impl Way {
             assert!(!seen(other.verb()), "{self:?}: the client sent {}", other.verb());
         }
         assert!(
-            server
-                .log()
-                .contains(if self.is_v6() { " [::1]:" } else { " 127.0.0.1:" }),
+            server.log().contains(if self.is_v6() { " [::1]:" } else { " 127.0.0.1:" }),
             "{self:?}: over the other family"
         );
     }
@@ -340,12 +322,7 @@ fn assert_same(expected: &Tree, copy: &Path) {
         })
         .collect();
     let first = differences.iter().take(12).cloned().collect::<Vec<_>>().join("\n");
-    assert!(
-        differences.is_empty(),
-        "{} of {} differ:\n{first}",
-        differences.len(),
-        expected.len()
-    );
+    assert!(differences.is_empty(), "{} of {} differ:\n{first}", differences.len(), expected.len());
 }
 
 /// A tree under construction.
@@ -497,18 +474,12 @@ fn curl_lists_downloads_resumes_and_converts_every_way() {
             curl(&tool, &[curl_way(way), arguments, &[&url]].concat())
         };
         let listed = curl(&["-l"], "").lines().join("|");
-        assert_eq!(
-            listed,
-            "a.txt|bad\u{fffd}|big.bin|dangling|empty|empty.bin|link|sub|tofolder|with space"
-        );
+        assert_eq!(listed, "a.txt|bad\u{fffd}|big.bin|dangling|empty|empty.bin|link|sub|tofolder|with space");
         assert_eq!(curl(&[], "empty/").ok(), b"");
         let long = String::from_utf8(curl(&[], "sub/").ok()).expect("ASCII names");
         let long: Vec<&str> = long.lines().collect();
         assert!(long[0].starts_with("drwx") && long[0].ends_with(" deep"), "{long:?}");
-        assert!(
-            long[2].starts_with("lrwx") && long[2].ends_with(" up -> ../a.txt"),
-            "{long:?}"
-        );
+        assert!(long[2].starts_with("lrwx") && long[2].ends_with(" up -> ../a.txt"), "{long:?}");
 
         assert_eq!(curl(&[], "a.txt").ok(), TEXT);
         // Whether curl takes the CRs of line ends away depends on its version.
@@ -517,10 +488,7 @@ fn curl_lists_downloads_resumes_and_converts_every_way() {
         }
         server.wait_for_log(&format!("/sub/lines.txt sent, {} bytes", LINES.len() + 4));
         assert_eq!(curl(&[], "empty.bin").ok(), b"");
-        assert_eq!(
-            curl(&[], "with%20space/%C3%BCn%C3%AF%20%E6%97%A5%E6%9C%AC.txt").ok(),
-            b"unicode\n"
-        );
+        assert_eq!(curl(&[], "with%20space/%C3%BCn%C3%AF%20%E6%97%A5%E6%9C%AC.txt").ok(), b"unicode\n");
         assert_eq!(curl(&[], "bad%E9/n%FE%80.txt").ok(), b"not UTF-8\n");
 
         tool.write("big.bin", &part());
@@ -558,12 +526,7 @@ fn curl_asks_for_the_head_and_keeps_the_time_of_a_file() {
     assert!(head.contains(&format!("Content-Length: {}\r", TEXT.len())), "{head}");
     assert!(head.contains("Accept-ranges: bytes"), "{head}");
     curl(&tool, &["-R", "-O", &url]).ok();
-    let kept = tool
-        .path("a.txt")
-        .metadata()
-        .expect("a file")
-        .modified()
-        .expect("a time");
+    let kept = tool.path("a.txt").metadata().expect("a file").modified().expect("a time");
     assert_eq!(kept, time);
     // Not newer than a day later, so there is nothing to fetch.
     assert_eq!(curl(&tool, &["-z", "10 Sep 2001 12:00", &url]).ok(), b"");
@@ -602,10 +565,7 @@ fn curl_reuses_one_connection_for_many_files() {
     let url = format!("{}[0-49].txt", server.url());
     tool.run(&["-q", "-sS", "--noproxy", "*", "-o", "#1.got", &url]).ok();
     for number in 0..50 {
-        assert_eq!(
-            tool.read(&format!("{number}.got")),
-            format!("file {number}\n").into_bytes()
-        );
+        assert_eq!(tool.read(&format!("{number}.got")), format!("file {number}\n").into_bytes());
     }
     eventually("the session to end", || server.log().contains("session ended"));
     assert_eq!(server.log().matches("session ended").count(), 1);
@@ -617,10 +577,7 @@ fn curl_lists_by_a_pattern_and_runs_quoted_commands() {
     let grove = small();
     let server = Server::start(&grove.root, &[]);
     let url = server.url();
-    assert_eq!(
-        curl(&tool, &["-X", "NLST *.bin", &url]).lines(),
-        ["big.bin", "empty.bin"]
-    );
+    assert_eq!(curl(&tool, &["-X", "NLST *.bin", &url]).lines(), ["big.bin", "empty.bin"]);
     let file = format!("{url}a.txt");
     // Before the transfer, after the change of folder, and after the transfer.
     let quoted = ["-Q", "NOOP", "-Q", "+SYST", "-Q", "-PWD", "-Q", "*DELE a.txt", &file];
@@ -686,10 +643,7 @@ fn lftp_lists_downloads_resumes_and_converts_every_way() {
     each_way(&LFTP_WAYS, &grove.root, |way, server| {
         let lftp = |commands: &str| lftp(&tool, way, server, commands);
         let listed = lftp("cls -1").lines().join("|");
-        assert_eq!(
-            listed,
-            "a.txt|bad\u{fffd}/|big.bin|dangling@|empty.bin|empty/|link|sub/|tofolder@|with space/"
-        );
+        assert_eq!(listed, "a.txt|bad\u{fffd}/|big.bin|dangling@|empty.bin|empty/|link|sub/|tofolder@|with space/");
         assert_eq!(lftp("nlist empty").ok(), b"");
         assert_eq!(lftp("cat 'with space/ünï 日本.txt'").ok(), b"unicode\n");
         assert_eq!(lftp("cat empty.bin").ok(), b"");
@@ -804,13 +758,7 @@ fn lftp_sees_hidden_files_only_when_it_asks_for_them() {
     let server = Server::start(&grove.root, &[]);
     lftp(&tool, Pasv, &server, &format!("{BY_LIST}; mirror / shown")).ok();
     assert_eq!(snapshot(&tool.path("shown")).len(), 1);
-    lftp(
-        &tool,
-        Pasv,
-        &server,
-        &format!("{BY_LIST}; set ftp:list-options -a; mirror / all"),
-    )
-    .ok();
+    lftp(&tool, Pasv, &server, &format!("{BY_LIST}; set ftp:list-options -a; mirror / all")).ok();
     assert_same(&snapshot(&grove.root), &tool.path("all"));
 }
 
@@ -846,7 +794,7 @@ fn lftp_fetches_a_file_in_four_parts_at_once() {
     grove.file("large.bin", &bytes);
     each_way(&[Pasv, Port], &grove.root, |way, server| {
         // Slowly, so that the first part does not reach the others before they begin.
-        let commands = "set net:limit-rate 6M; set pget:min-chunk-size 64K; pget -n 4 large.bin -o copy.bin";
+        let commands = "set net:limit-rate 2M; set pget:min-chunk-size 64K; pget -n 4 large.bin -o copy.bin";
         lftp(&tool, way, server, commands).ok();
         assert!(tool.read("copy.bin") == bytes, "{way:?}: the parts differ");
         eventually("three restarts", || count(server, "REST") == 3);
@@ -1077,14 +1025,7 @@ fn tnftp_lists_downloads_resumes_and_converts_every_way() {
         assert!(tool.read("resumed.bin") == big(), "{way:?}: the resumed file differs");
         was_resumed(server);
         server.wait_for_log("missing.txt");
-        for name in [
-            "image.txt",
-            "empty.bin",
-            "unicode.txt",
-            "x.bin",
-            "names.out",
-            "ascii.txt",
-        ] {
+        for name in ["image.txt", "empty.bin", "unicode.txt", "x.bin", "names.out", "ascii.txt"] {
             std::fs::remove_file(tool.path(name)).expect("a file");
         }
     });
@@ -1201,9 +1142,7 @@ fn ftplib(tool: &Tool, way: Way, server: &Server, script: &str, more: &[&Path]) 
     tool.write("script.py", script.as_bytes());
     let port = server.port().to_string();
     let mode = if way.is_active() { "active" } else { "passive" };
-    let mut arguments = ["-I", "-B", "script.py", way.host(), &port, mode]
-        .map(OsStr::new)
-        .to_vec();
+    let mut arguments = ["-I", "-B", "script.py", way.host(), &port, mode].map(OsStr::new).to_vec();
     arguments.extend(more.iter().map(|path| path.as_os_str()));
     tool.run(&arguments)
 }
@@ -1278,10 +1217,8 @@ fn suppaftp_lists_downloads_and_resumes_every_way() {
             names.sort();
             assert_eq!(names, ["sub/deep", "sub/lines.txt", "sub/up"]);
             let listed = ftp.list(Some("sub")).expect("LIST");
-            let files: Vec<_> = listed
-                .iter()
-                .map(|line| ListParser::parse_posix(line).expect("a line as of ls"))
-                .collect();
+            let files: Vec<_> =
+                listed.iter().map(|line| ListParser::parse_posix(line).expect("a line as of ls")).collect();
             assert_eq!(files.len(), 3);
             assert!(files[0].is_directory() && files[0].name() == "deep", "{listed:?}");
             assert!(files[1].is_file() && files[1].size() == LINES.len(), "{listed:?}");
@@ -1302,8 +1239,7 @@ fn suppaftp_lists_downloads_and_resumes_every_way() {
             let rest = part().len();
             ftp.resume_transfer(rest).expect("it is only noted");
             assert!(ftp.retr_as_buffer("big.bin").expect("RETR").into_inner() == big()[rest..]);
-            ftp.transfer_type(FileType::Ascii(suppaftp::types::FormatControl::Default))
-                .expect("TYPE A");
+            ftp.transfer_type(FileType::Ascii(suppaftp::types::FormatControl::Default)).expect("TYPE A");
             let text = ftp.retr_as_buffer("a.txt").expect("RETR").into_inner();
             assert_eq!(text, TEXT_ASCII);
             ftp.cwd("with space").expect("CWD");

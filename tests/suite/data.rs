@@ -144,16 +144,12 @@ fn reset_on_close(stream: &TcpStream) {
 
 /// The server has as many descriptors as at first, and its only worker takes a new session.
 fn is_as_before(server: &Server, descriptors: usize) {
-    eventually("the descriptors to be given back", || {
-        server.descriptors() == descriptors
-    });
+    eventually("the descriptors to be given back", || server.descriptors() == descriptors);
     let mut client = server.login();
     assert_eq!(fetch(&mut client, Mode::Epsv, "sub/b.txt"), b"b\n");
     client.expect("QUIT", "221 ");
     client.expect_end();
-    eventually("the descriptors to be given back", || {
-        server.descriptors() == descriptors
-    });
+    eventually("the descriptors to be given back", || server.descriptors() == descriptors);
 }
 
 fn run(ipv6: bool, mode: Mode, ending: Ending) {
@@ -420,13 +416,7 @@ fn nobody_answers_at_the_active_port() {
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     deaf.bind(&any.into()).expect("a port");
-    let address = |socket: &Socket| {
-        socket
-            .local_addr()
-            .ok()
-            .and_then(|address| address.as_socket())
-            .expect("bound")
-    };
+    let address = |socket: &Socket| socket.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
     client.expect(&format!("EPRT |1|127.0.0.1|{}|", address(&deaf).port()), "200 ");
     client.expect("RETR a.txt", "425 ");
     assert_eq!(server.descriptors(), before);
@@ -436,11 +426,7 @@ fn nobody_answers_at_the_active_port() {
     client.expect(&format!("EPRT |1|127.0.0.1|{}|", address(&deaf).port()), "200 ");
     client.expect("LIST", "425 ");
     assert_eq!(server.descriptors(), before);
-    assert_eq!(
-        fetch(&mut client, Mode::Port, "a.txt").len(),
-        19,
-        "the session is intact"
-    );
+    assert_eq!(fetch(&mut client, Mode::Port, "a.txt").len(), 19, "the session is intact");
 }
 
 #[test]
@@ -450,15 +436,9 @@ fn a_stranger_at_the_passive_port_is_dropped_and_the_owner_gets_its_file() {
     let mut client = server.login();
     for extended in [false, true] {
         let reply = client.command(if extended { "EPSV" } else { "PASV" });
-        let numbers: Vec<u16> = reply[4..]
-            .split(|c: char| !c.is_ascii_digit())
-            .filter_map(|number| number.parse().ok())
-            .collect();
-        let port = if extended {
-            numbers[0]
-        } else {
-            numbers[4] * 256 + numbers[5]
-        };
+        let numbers: Vec<u16> =
+            reply[4..].split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect();
+        let port = if extended { numbers[0] } else { numbers[4] * 256 + numbers[5] };
         let passive: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
         let strangers = [(); 3].map(|()| {
             let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -507,10 +487,7 @@ fn passive_ports_cannot_be_guessed_from_the_last_one() {
     assert!(ports.iter().all(|port| (20_000..30_000).contains(port)), "{ports:?}");
     let steps: BTreeSet<i32> = ports.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(steps.len() > 30, "{ports:?}");
-    assert!(
-        steps.iter().any(|&step| step < 0) && steps.iter().any(|&step| step > 0),
-        "{ports:?}"
-    );
+    assert!(steps.iter().any(|&step| step < 0) && steps.iter().any(|&step| step > 0), "{ports:?}");
 }
 
 // --- What is sent -------------------------------------------------------------------------------
@@ -697,10 +674,7 @@ fn noop_and_stat_are_answered_while_nobody_reads_the_data() {
         data.read_exact(&mut chunk).expect("it moves");
         let (moved, of) = progress(&client.command("STAT"));
         assert_eq!(of, SPARSE);
-        assert!(
-            moved >= last && moved >= round << 20 && moved < SPARSE,
-            "{moved} after {last}"
-        );
+        assert!(moved >= last && moved >= round << 20 && moved < SPARSE, "{moved} after {last}");
         last = moved;
     }
     assert_eq!(read_until_lost(&data), SPARSE - (4 << 20));
@@ -730,10 +704,7 @@ fn the_status_of_a_restarted_transfer_counts_what_is_left() {
     client.expect("TYPE A", "200 ");
     let data = begin(&mut client, Mode::Pasv, "RETR sparse");
     let reply = client.expect("STAT", "213 Status: ");
-    assert!(
-        reply.ends_with(" bytes transferred") && !reply.contains(" of "),
-        "{reply}"
-    );
+    assert!(reply.ends_with(" bytes transferred") && !reply.contains(" of "), "{reply}");
     drop(data);
     expect_reply(&mut client, "426 ");
 }
@@ -858,10 +829,7 @@ fn a_file_that_is_truncated_meanwhile_fails_and_the_session_goes_on() {
         client.expect(representation, "200 ");
         let data = begin(&mut client, Mode::Epsv, "RETR sparse");
         (&data).read_exact(&mut [0; 1000]).expect("it moves");
-        let file = OpenOptions::new()
-            .write(true)
-            .open(root.join("sparse"))
-            .expect("a file");
+        let file = OpenOptions::new().write(true).open(root.join("sparse")).expect("a file");
         file.set_len(500).expect("it is ours");
         assert!(read_until_lost(&data) < SPARSE, "what is gone can't be sent");
         drop(data);
@@ -882,10 +850,7 @@ fn a_file_that_grows_meanwhile_gives_the_bytes_that_were_announced() {
         client.expect(representation, "200 ");
         let data = begin(&mut client, Mode::Epsv, "RETR sparse");
         (&data).read_exact(&mut [0; 1000]).expect("it moves");
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(root.join("sparse"))
-            .expect("a file");
+        let mut file = OpenOptions::new().append(true).open(root.join("sparse")).expect("a file");
         file.write_all(&[b'x'; 100_000]).expect("it grows");
         assert_eq!(1000 + read_until_lost(&data), SPARSE, "{representation}");
         drop(data);
@@ -918,13 +883,7 @@ fn a_file_that_is_deleted_or_replaced_meanwhile_is_sent_as_it_was() {
 fn what_is_no_regular_file_is_refused_at_once() {
     let (_folder, root) = tree();
     let fifo = root.join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .expect("mkfifo runs")
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
     let _socket = UnixListener::bind(root.join("socket")).expect("a socket");
     let server = Server::start(&root, &[]);
     refuses(&server, &["fifo", "socket"]);
@@ -933,10 +892,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
     client.expect("OPTS MLST type;", "200 ");
     let listing = String::from_utf8(client.fetch("MLSD")).expect("UTF-8");
     for name in ["fifo", "socket"] {
-        assert!(
-            listing.contains(&format!("type=OS.unix=special; {name}\r\n")),
-            "{listing}"
-        );
+        assert!(listing.contains(&format!("type=OS.unix=special; {name}\r\n")), "{listing}");
         client.expect(&format!("CWD {name}"), "550 ");
     }
     // Devices, without having to be root to make them.
@@ -973,11 +929,7 @@ fn a_client_that_keeps_its_data_connection_open_until_226_gets_it() {
         let asked = Instant::now();
         let reply = client.reply();
         assert!(reply.starts_with("226 "), "{name}: {reply}");
-        assert!(
-            asked.elapsed() < Duration::from_secs(10),
-            "{name}: {:?}",
-            asked.elapsed()
-        );
+        assert!(asked.elapsed() < Duration::from_secs(10), "{name}: {:?}", asked.elapsed());
         drop(data);
     }
 }

@@ -19,10 +19,7 @@ pub struct Rest {
 impl Rest {
     /// Takes the measure of a server at rest.
     pub fn of(server: &Server) -> Rest {
-        Rest {
-            threads: server.threads(),
-            descriptors: server.descriptors(),
-        }
+        Rest { threads: server.threads(), descriptors: server.descriptors() }
     }
 
     /// Waits until the server holds no more and no less than that, and a newcomer has logged in and left.
@@ -50,9 +47,7 @@ pub fn logs_in(address: SocketAddr) -> bool {
 
 /// The client vanishes: the control connection is closed with RST.
 pub fn reset(client: Client) {
-    SockRef::from(&client.stream)
-        .set_linger(Some(Duration::ZERO))
-        .expect("a socket option");
+    SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(client);
 }
 
@@ -63,9 +58,7 @@ pub fn connect_with(from: Option<IpAddr>, receive_buffer: Option<usize>, to: Soc
         socket.set_recv_buffer_size(bytes).expect("a socket option");
     }
     if let Some(from) = from {
-        socket
-            .bind(&SocketAddr::new(from, 0).into())
-            .expect("an address of loopback");
+        socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of loopback");
     }
     socket.connect(&to.into()).expect("the server accepts");
     let stream = TcpStream::from(socket);
@@ -258,10 +251,7 @@ fn one_feat_after_the_other_does_not_extend_the_login_deadline() {
         sleep(Duration::from_millis(20));
     };
     assert!(last.starts_with("421 ") && last.contains("Login timeout"), "{last}");
-    assert!(
-        begun.elapsed() >= Duration::from_millis(500),
-        "it had no time to log in"
-    );
+    assert!(begun.elapsed() >= Duration::from_millis(500), "it had no time to log in");
     rest.returns(&server);
 }
 
@@ -328,10 +318,7 @@ fn nobody_at_the_passive_port_is_425_and_the_session_goes_on() {
     for command in ["RETR big.bin", "LIST", "NLST", "MLSD"] {
         let port = passive_port(&mut client);
         client.expect(command, "425 ");
-        assert!(
-            TcpStream::connect(port).is_err(),
-            "{command}: nobody listens there any more"
-        );
+        assert!(TcpStream::connect(port).is_err(), "{command}: nobody listens there any more");
     }
     client.expect("NOOP", "200 ");
     assert_eq!(client.fetch("RETR big.bin"), big());
@@ -370,8 +357,7 @@ fn an_active_port_that_never_answers_is_425_and_the_session_goes_on() {
     let rest = Rest::of(&server);
     // A listener whose queue is full: the kernel answers nobody.
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
-    deaf.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .expect("a port");
+    deaf.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
     deaf.listen(0).expect("a listener");
     let address = deaf.local_addr().expect("bound").as_socket().expect("IPv4");
     let _first = TcpStream::connect(address).expect("the one that fits");
@@ -514,9 +500,7 @@ fn a_listing_on_the_control_connection_that_is_never_read_ends() {
     let server = Server::start(&root, &["--stall-timeout", "500ms"]);
     let rest = Rest::of(&server);
     let mut control = connect_with(None, Some(4096), server.v4());
-    control
-        .write_all(b"USER anonymous\r\nPASS a@b\r\nSTAT /\r\nSTAT /\r\n")
-        .expect("it fits");
+    control.write_all(b"USER anonymous\r\nPASS a@b\r\nSTAT /\r\nSTAT /\r\n").expect("it fits");
     server.wait_for_log("session ended: replies not read");
     read_to_end(&control);
     rest.returns(&server);
@@ -542,10 +526,7 @@ fn the_session_limit_ends_a_busy_prompt() {
         assert!(begun.elapsed() < PATIENCE, "NOOP extends the session");
         sleep(Duration::from_millis(20));
     };
-    assert!(
-        last.starts_with("421 ") && last.contains("Session time limit"),
-        "{last}"
-    );
+    assert!(last.starts_with("421 ") && last.contains("Session time limit"), "{last}");
     server.wait_for_log("session ended: session time limit");
     rest.returns(&server);
 }
@@ -728,9 +709,7 @@ fn five_hundred_clients_that_connect_and_vanish_leave_nothing_behind() {
     let rest = Rest::of(&server);
     for _ in 0..500 {
         let stream = TcpStream::connect(server.v4()).expect("the server accepts");
-        SockRef::from(&stream)
-            .set_linger(Some(Duration::ZERO))
-            .expect("a socket option");
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
     }
     rest.returns(&server);
 }
@@ -773,11 +752,7 @@ fn a_signal_with_nobody_there_ends_the_server_at_once() {
         let begun = Instant::now();
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0));
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "{signal}: {:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(10), "{signal}: {:?}", begun.elapsed());
     }
 }
 

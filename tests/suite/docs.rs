@@ -64,10 +64,7 @@ fn each_verb_has_one_row_in_commands_md_with_its_syntax_help_and_source() {
     for verb in VERBS {
         let usage = format!("{} {}", verb.name, verb.syntax);
         let expected = [usage.trim(), verb.help, verb.source];
-        let own: Vec<_> = rows
-            .iter()
-            .filter(|cells| cells[0].split(' ').next() == Some(verb.name))
-            .collect();
+        let own: Vec<_> = rows.iter().filter(|cells| cells[0].split(' ').next() == Some(verb.name)).collect();
         if own.len() != 1 {
             wrong.push(format!("{} has {} rows", verb.name, own.len()));
         }
@@ -141,10 +138,7 @@ fn no_document_tells_of_a_flag_that_serve_does_not_have() {
         for line in commands {
             // Only what follows the name of the command is plimsoll's.
             let own = line.split("plimsoll serve ").nth(1).unwrap_or_default();
-            for word in own
-                .split([' ', '`', '=', ';', ','])
-                .filter(|word| word.starts_with("--"))
-            {
+            for word in own.split([' ', '`', '=', ';', ',']).filter(|word| word.starts_with("--")) {
                 seen += 1;
                 assert!(flags.contains_key(word), "{name}: {word} in {line:?}");
             }
@@ -159,9 +153,7 @@ fn the_readme_tells_the_two_commands() {
     let commands: Vec<&str> = readme.lines().map(str::trim).collect();
     assert!(commands.contains(&"scripts/test"));
     assert!(
-        commands
-            .iter()
-            .any(|line| line.starts_with("cargo run --release -- serve")),
+        commands.iter().any(|line| line.starts_with("cargo run --release -- serve")),
         "cargo run --release -- serve"
     );
     for script in ["scripts/test", ".ci/run"] {
@@ -212,18 +204,11 @@ fn relative_links_in_documents_lead_somewhere() {
             }
             followed += 1;
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if file.is_empty() {
-                path(&name)
-            } else {
-                folder.join(file)
-            };
+            let target = if file.is_empty() { path(&name) } else { folder.join(file) };
             assert!(target.exists(), "{name}: {link} leads nowhere");
             if !anchor.is_empty() {
                 let text = std::fs::read_to_string(&target).expect("a text");
-                assert!(
-                    anchors(&text).contains(anchor),
-                    "{name}: {link}: there is no such heading"
-                );
+                assert!(anchors(&text).contains(anchor), "{name}: {link}: there is no such heading");
             }
         }
     }

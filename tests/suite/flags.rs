@@ -26,10 +26,7 @@ impl Launched {
 
     /// Runs this command, which must become a server, and waits until it is ready.
     pub fn run(mut command: Command) -> Launched {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let log = Arc::new(Mutex::new(String::new()));
@@ -40,16 +37,8 @@ impl Launched {
                 writeln!(log, "{line}").expect("a string takes it");
             }
         });
-        let mut launched = Launched {
-            child,
-            ready: Vec::new(),
-            log,
-        };
-        while !launched
-            .ready
-            .last()
-            .is_some_and(|line: &String| line.starts_with("load line"))
-        {
+        let mut launched = Launched { child, ready: Vec::new(), log };
+        while !launched.ready.last().is_some_and(|line: &String| line.starts_with("load line")) {
             let mut line = String::new();
             let read = out.read_line(&mut line).expect("text");
             assert!(read > 0, "the server did not start: {}", launched.log());
@@ -128,26 +117,13 @@ fn wait(child: &mut Child) -> Option<i32> {
 
 /// Runs a command that must end by itself: its exit code, standard output and standard error.
 pub fn outcome(mut command: Command) -> (Option<i32>, String, String) {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the command starts");
     // What it writes fits the pipes.
     let code = wait(&mut child);
     let (mut out, mut error) = (String::new(), String::new());
-    child
-        .stdout
-        .take()
-        .expect("piped")
-        .read_to_string(&mut out)
-        .expect("text");
-    child
-        .stderr
-        .take()
-        .expect("piped")
-        .read_to_string(&mut error)
-        .expect("text");
+    child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+    child.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
     (code, out, error)
 }
 
@@ -178,9 +154,7 @@ fn refused(arguments: &[&str], code: i32, lines: &[&[&str]]) {
 /// beside those that other tests use.
 fn quiet_range(count: u16) -> std::ops::RangeInclusive<u16> {
     let nanoseconds = || {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("a clock after 1970");
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
         u64::from(since.subsec_nanos()) ^ (u64::from(std::process::id()) << 7)
     };
     loop {
@@ -235,23 +209,11 @@ const VALUES: [&str; 19] = [
 fn a_flag_without_its_value_is_refused_with_2() {
     for flag in VALUES {
         refused(&["serve", flag], 2, &[&[flag, "needs a value"]]);
-        refused(
-            &["serve", flag, "--no-active"],
-            2,
-            &[&[flag, "needs a value", "--no-active"]],
-        );
-        refused(
-            &["serve", flag, "--workers", "1"],
-            2,
-            &[&[flag, "needs a value", "--workers"]],
-        );
+        refused(&["serve", flag, "--no-active"], 2, &[&[flag, "needs a value", "--no-active"]]);
+        refused(&["serve", flag, "--workers", "1"], 2, &[&[flag, "needs a value", "--workers"]]);
     }
     refused(&["serve", "--no-active=yes"], 2, &[&["--no-active", "yes"]]);
-    refused(
-        &["serve", "--workers", "1", "--workers", "2"],
-        2,
-        &[&["--workers", "more than once"]],
-    );
+    refused(&["serve", "--workers", "1", "--workers", "2"], 2, &[&["--workers", "more than once"]]);
 }
 
 #[test]
@@ -260,10 +222,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
     let counts: &[&str] = &["", "0", "-1", "many", "1.5", "99999", "off"];
     let caps: &[&str] = &["", "0", "-1", "many", "OFF", "99999"];
     let cases: [(&str, &[&str]); 19] = [
-        (
-            "--listen",
-            &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"],
-        ),
+        ("--listen", &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"]),
         ("--workers", counts),
         ("--queue", counts),
         ("--stack-size", &["", "63K", "65M", "128k", "-1", "lots"]),
@@ -277,10 +236,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
         ("--max-per-ip", caps),
         ("--max-per-user", caps),
         ("--max-unauthenticated", caps),
-        (
-            "--passive-ports",
-            &["", "5", "5-", "-5", "0-900", "900-5", "1-65536", "a-b"],
-        ),
+        ("--passive-ports", &["", "5", "5-", "-5", "0-900", "900-5", "1-65536", "a-b"]),
         ("--passive-address", &["", "10.1", "::1", "0.0.0.0", "1.2.3.4:21"]),
         ("--banner", &["\n", "a\u{1b}b", "@"]),
         ("--grace", times),
@@ -323,9 +279,7 @@ fn several_mistakes_at_once_are_a_line_each() {
         ["--log", "\"loud\""],
         ["--banner", "\"/nonexistent/banner\""],
     ] {
-        let lines = error
-            .lines()
-            .filter(|line| words.iter().all(|word| line.contains(word)));
+        let lines = error.lines().filter(|line| words.iter().all(|word| line.contains(word)));
         assert_eq!(lines.count(), 1, "{words:?} in {error}");
     }
 }
@@ -340,11 +294,7 @@ fn a_root_that_can_not_be_served_is_refused_with_1() {
     serve(&name("absent"), "does not exist");
     serve(&name("a.txt"), "not a folder");
     let two_lines = name("no\nwhere");
-    refused(
-        &["serve", &two_lines, "--listen", "127.0.0.1:0"],
-        1,
-        &[&["ROOT", "no\\nwhere"]],
-    );
+    refused(&["serve", &two_lines, "--listen", "127.0.0.1:0"], 1, &[&["ROOT", "no\\nwhere"]]);
     use std::os::unix::fs::PermissionsExt;
     let locked = name("locked");
     std::fs::create_dir(&locked).expect("a folder");
@@ -370,11 +320,7 @@ fn an_address_that_can_not_be_had_is_refused_with_1() {
     serve("192.0.2.1:0", &["no such address"]);
     serve("no..where:21", &["does not resolve"]);
     // The second of two is named, not the first.
-    refused(
-        &["serve", root, "--listen", "127.0.0.1:0", "--listen", &taken],
-        1,
-        &[&["--listen", &taken]],
-    );
+    refused(&["serve", root, "--listen", "127.0.0.1:0", "--listen", &taken], 1, &[&["--listen", &taken]]);
     match TcpListener::bind((Ipv4Addr::LOCALHOST, 1)) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             serve("127.0.0.1:1", &["permission denied"]);
@@ -389,16 +335,11 @@ fn a_passive_range_with_too_few_ports_is_refused() {
     let root = root.to_str().expect("UTF-8");
     let serve = ["serve", root, "--listen", "127.0.0.1:0", "--workers", "4"];
     let small = [&serve[..], &["--passive-ports", "20000-20002"]].concat();
-    refused(
-        &small,
-        2,
-        &[&["--passive-ports", "20000-20002", " 3 ", " 4 ", "--workers"]],
-    );
+    refused(&small, 2, &[&["--passive-ports", "20000-20002", " 3 ", " 4 ", "--workers"]]);
     let range = quiet_range(4);
     let text = format!("{}-{}", range.start(), range.end());
-    let mut holders: Vec<TcpListener> = range
-        .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was free"))
-        .collect();
+    let mut holders: Vec<TcpListener> =
+        range.map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was free")).collect();
     let arguments = [&serve[..], &["--passive-ports", &text]].concat();
     refused(&arguments, 1, &[&["--passive-ports", &text, "only 0 ", "--workers 4"]]);
     holders.truncate(1);
@@ -494,20 +435,14 @@ fn help_names_every_flag_with_its_default() {
     ];
     for (flag, default) in VALUES.iter().zip(defaults) {
         let text = text(flag);
-        let (_, after) = text
-            .split_once("(default")
-            .unwrap_or_else(|| panic!("{flag} has no default: {text}"));
+        let (_, after) = text.split_once("(default").unwrap_or_else(|| panic!("{flag} has no default: {text}"));
         let after = after.trim_start_matches([':', ' ']);
         assert!(after.starts_with(default), "{flag}: {after}, not {default}");
     }
     assert!(text("--no-active").contains("(default: they are allowed"));
     text("--version");
     assert!(out.contains("(default: the current folder)"), "{out}");
-    assert_eq!(
-        entries.len(),
-        VALUES.len() + 3,
-        "a flag that this test does not know: {entries:?}"
-    );
+    assert_eq!(entries.len(), VALUES.len() + 3, "a flag that this test does not know: {entries:?}");
     let (code, out, error) = run(&["--help"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(out.contains("serve"), "{out}");
@@ -549,11 +484,7 @@ fn the_ready_lines_tell_each_address_one_to_try_and_the_load_line() {
     };
     check(&["--listen", "127.0.0.1:0"], &["127.0.0.1"], "127.0.0.1");
     check(&["--listen", "0.0.0.0:0"], &["0.0.0.0"], "localhost");
-    check(
-        &["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"],
-        &["127.0.0.1", "127.0.0.2"],
-        "127.0.0.1",
-    );
+    check(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"], &["127.0.0.1", "127.0.0.2"], "127.0.0.1");
     if !has_ipv6() {
         return check(&["--listen", "0"], &["0.0.0.0"], "localhost");
     }
@@ -561,11 +492,7 @@ fn the_ready_lines_tell_each_address_one_to_try_and_the_load_line() {
     check(&["--listen", ":0"], &["[::]"], "localhost");
     check(&["--listen", "[::]:0"], &["[::]"], "localhost");
     check(&["--listen", "[::1]:0"], &["[::1]"], "[::1]");
-    check(
-        &["--listen", "[::1]:0", "--listen", "127.0.0.1:0", "--listen=0"],
-        &["[::1]", "127.0.0.1", "[::]"],
-        "[::1]",
-    );
+    check(&["--listen", "[::1]:0", "--listen", "127.0.0.1:0", "--listen=0"], &["[::1]", "127.0.0.1", "[::]"], "[::1]");
 }
 
 #[test]
@@ -589,9 +516,7 @@ fn one_ipv6_listener_serves_both_families() {
 fn without_a_root_the_current_folder_is_served() {
     let (_folder, root) = tree();
     let mut command = Server::command();
-    command
-        .current_dir(root.join("sub"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "4"]);
+    command.current_dir(root.join("sub")).args(["serve", "--listen", "127.0.0.1:0", "--workers", "4"]);
     let launched = Launched::run(command);
     let mut client = launched.connect();
     client.log_in();
@@ -631,17 +556,11 @@ fn the_banner_is_one_greeting_of_one_line_or_several() {
     assert_eq!(greeting(&["--banner", "Hello there"]), "220 Hello there");
     assert_eq!(greeting(&["--banner=--hello"]), "220 --hello");
     assert_eq!(greeting(&["--banner", "one\ntwo"]), "220-one\n220 two");
-    assert_eq!(
-        greeting(&["--banner", "one\n220 two\n\nfour"]),
-        "220-one\n 220 two\n \n220 four"
-    );
+    assert_eq!(greeting(&["--banner", "one\n220 two\n\nfour"]), "220-one\n 220 two\n \n220 four");
     let file = folder.path().join("banner");
     std::fs::write(&file, "Willkommen auf\r\nftp.example.org — Grüße\n").expect("a file");
     let value = format!("@{}", file.display());
-    assert_eq!(
-        greeting(&["--banner", &value]),
-        "220-Willkommen auf\n220 ftp.example.org — Grüße"
-    );
+    assert_eq!(greeting(&["--banner", &value]), "220-Willkommen auf\n220 ftp.example.org — Grüße");
     std::fs::write(&file, "just one").expect("a file");
     assert_eq!(greeting(&["--banner", &value]), "220 just one");
 }
@@ -655,10 +574,7 @@ fn a_client_on_this_host_is_told_the_sockets_own_address_whatever_the_passive_ad
             let mut client = Client::connect(SocketAddr::new(own.parse().expect("an address"), server.port()));
             client.log_in();
             let reply = client.expect("PASV", "227 Entering Passive Mode (");
-            assert!(
-                reply.contains(&format!("({},", own.replace('.', ","))),
-                "{flags:?}: {reply}"
-            );
+            assert!(reply.contains(&format!("({},", own.replace('.', ","))), "{flags:?}: {reply}");
             // The harness connects to the host of the control connection.
             drop(client.passive(false));
             client.expect("QUIT", "221 ");
@@ -680,10 +596,8 @@ fn passive_ports_come_from_the_range_and_are_not_in_order() {
         assert!(range.contains(&port), "{port} is not in {text}");
         ports.push(port);
     }
-    let steps: std::collections::HashSet<i32> = ports
-        .windows(2)
-        .map(|two| i32::from(two[1]) - i32::from(two[0]))
-        .collect();
+    let steps: std::collections::HashSet<i32> =
+        ports.windows(2).map(|two| i32::from(two[1]) - i32::from(two[0])).collect();
     assert!(steps.len() > 10, "they can be guessed: {ports:?}");
 }
 
@@ -732,13 +646,7 @@ fn at_info_the_log_tells_of_logins_transfers_and_ends() {
     let launched = Launched::start(&root, &["--listen", "127.0.0.1:0", "--log", "info"]);
     quiet_session(&launched);
     let log = launched.stop();
-    for text in [
-        "anonymous logged in",
-        "/sub/b.txt",
-        "2 bytes",
-        "session ended: quit",
-        "admitted 1, logins 1",
-    ] {
+    for text in ["anonymous logged in", "/sub/b.txt", "2 bytes", "session ended: quit", "admitted 1, logins 1"] {
         assert!(log.contains(text), "{text:?} in\n{log}");
     }
     assert!(!log.contains("DEBUG"), "{log}");
@@ -810,13 +718,7 @@ fn a_password_with_a_slip_of_the_finger_before_it_does_not_come_into_the_log() {
     let launched = Launched::start(&root, &["--listen", "127.0.0.1:0", "--log", "trace"]);
     let mut client = launched.connect();
     client.expect("USER anonymous", "331 ");
-    for line in [
-        " PASS s3cret",
-        "PASS\ts3cret",
-        "PASSs3cret",
-        "PAS s3cret",
-        "APASS s3cret",
-    ] {
+    for line in [" PASS s3cret", "PASS\ts3cret", "PASSs3cret", "PAS s3cret", "APASS s3cret"] {
         client.expect(line, "500 ");
     }
     let log = launched.stop();

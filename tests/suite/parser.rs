@@ -114,12 +114,7 @@ fn a_megabyte_without_a_line_end_gets_500_and_the_connection_is_closed() {
     let server = Server::start(&root, &["--workers", "1"]);
     let before = server.descriptors();
     let telnet: &[u8] = &[255, 241];
-    for (what, byte) in [
-        ("letters", &b"x"[..]),
-        ("NUL", b"\0"),
-        ("CR", b"\r"),
-        ("Telnet alone", telnet),
-    ] {
+    for (what, byte) in [("letters", &b"x"[..]), ("NUL", b"\0"), ("CR", b"\r"), ("Telnet alone", telnet)] {
         let mut client = server.connect();
         let mut flood = client.stream.try_clone().expect("a descriptor");
         let writer = std::thread::spawn(move || {
@@ -128,10 +123,7 @@ fn a_megabyte_without_a_line_end_gets_500_and_the_connection_is_closed() {
             (0..(1 << 20) / chunk.len()).all(|_| flood.write_all(&chunk).is_ok())
         });
         let reply = client.reply();
-        assert!(
-            reply.starts_with("500 ") && reply.contains("does not end"),
-            "{what}: {reply:?}"
-        );
+        assert!(reply.starts_with("500 ") && reply.contains("does not end"), "{what}: {reply:?}");
         client.expect_end();
         drop(client);
         writer.join().expect("the writer ends");
@@ -169,9 +161,7 @@ fn telnet_sequences_are_taken_out_anywhere() {
         &[255, 251, 1],
         &[255, 254, b'\n'],
         &[255, 253, 255],
-        &[
-            255, 250, 24, b'\r', b'\n', b'Q', b'U', b'I', b'T', b'\r', b'\n', 255, 255, 255, 240,
-        ],
+        &[255, 250, 24, b'\r', b'\n', b'Q', b'U', b'I', b'T', b'\r', b'\n', 255, 255, 255, 240],
         &[255, 244, 255, 242, 255, 252, 3],
     ];
     for sequence in sequences {
@@ -277,9 +267,7 @@ fn lines_may_end_with_lf_alone_as_nc_sends_them() {
     let mut client = server.connect();
     client.raw(b"USER ftp\nPASS x\nTYPE I\nSIZE a.txt\nCWD sub\r\nPWD\nXYZZ\n\nEPSV 2\nQUIT\n");
     let pwd = "257 \"/sub\" is";
-    for start in [
-        "331 ", "230 ", "200 ", "213 19", "250 ", pwd, "500 ", "500 ", "522 ", "221 ",
-    ] {
+    for start in ["331 ", "230 ", "200 ", "213 19", "250 ", pwd, "500 ", "500 ", "522 ", "221 "] {
         expect_reply(&mut client, start, b"");
     }
     client.expect_end();
@@ -344,9 +332,7 @@ fn a_thousand_pipelined_commands_get_a_thousand_replies_in_order() {
         ("SIZE missing", "550 "),
     ];
     let mut sender = client.stream.try_clone().expect("a descriptor");
-    let pipeline: String = (0..1_000)
-        .map(|at| format!("{}\r\n", kinds[at % kinds.len()].0))
-        .collect();
+    let pipeline: String = (0..1_000).map(|at| format!("{}\r\n", kinds[at % kinds.len()].0)).collect();
     let writer = std::thread::spawn(move || sender.write_all(pipeline.as_bytes()).expect("the server reads"));
     for at in 0..1_000 {
         let (command, start) = kinds[at % kinds.len()];
@@ -398,25 +384,14 @@ fn names_never_forge_a_line_of_the_log() {
     let mut client = server.connect();
     client.expect("NOOP", "200 ");
     for verb in VERBS.iter().filter(|verb| !matches!(verb.name, "USER" | "QUIT")) {
-        expect(
-            &mut client,
-            &[verb.name.as_bytes(), b" ", FORGERY, b"\r\n"].concat(),
-            "",
-        );
+        expect(&mut client, &[verb.name.as_bytes(), b" ", FORGERY, b"\r\n"].concat(), "");
     }
     expect(&mut client, &[b"USER root", FORGERY, b"\r\n"].concat(), "530 ");
     expect(&mut client, &[b"XYZZ", FORGERY, b"\r\n"].concat(), "500 ");
     expect(&mut client, &[FORGERY, b"\r\n"].concat(), "500 ");
     client.log_in();
-    for verb in VERBS
-        .iter()
-        .filter(|verb| !matches!(verb.name, "USER" | "REIN" | "QUIT"))
-    {
-        expect(
-            &mut client,
-            &[verb.name.as_bytes(), b" ", FORGERY, b"\r\n"].concat(),
-            "",
-        );
+    for verb in VERBS.iter().filter(|verb| !matches!(verb.name, "USER" | "REIN" | "QUIT")) {
+        expect(&mut client, &[verb.name.as_bytes(), b" ", FORGERY, b"\r\n"].concat(), "");
     }
     let data = client.passive(true);
     expect(&mut client, &[b"RETR ", FORGERY, b"\r\n"].concat(), "150 ");
@@ -483,12 +458,7 @@ fn names_never_forge_a_line_of_a_reply() {
         (FORGERY, "500 ", 1),
     ] {
         let reply = expect(&mut client, &[command, b"\r\n"].concat(), start);
-        assert_eq!(
-            reply.split('\n').count(),
-            count,
-            "{}: {reply:?}",
-            command.escape_ascii()
-        );
+        assert_eq!(reply.split('\n').count(), count, "{}: {reply:?}", command.escape_ascii());
         assert!(!reply.contains(['\r', '\x1b', '\x07', '\0']), "{reply:?}");
     }
     client.expect("NOOP", "200 NOOP ok");
@@ -667,12 +637,7 @@ fn lines_of_random_bytes_get_one_reply_each() {
         line.insert(0, b'!');
         line.extend_from_slice(b"\r\nNOOP\r\n");
         let reply = expect(&mut client, &line, "500 ");
-        assert_eq!(
-            client.reply(),
-            "200 NOOP ok.",
-            "after {} and {reply}",
-            line.escape_ascii()
-        );
+        assert_eq!(client.reply(), "200 NOOP ok.", "after {} and {reply}", line.escape_ascii());
     }
 }
 
@@ -714,10 +679,7 @@ fn glob_bombs_are_answered_soon() {
                 drop(data);
                 expect_reply(&mut client, "226 ", bomb.as_bytes());
             } else {
-                assert!(
-                    reply.starts_with("550 ") || reply.starts_with("501 "),
-                    "{bomb}: {reply}"
-                );
+                assert!(reply.starts_with("550 ") || reply.starts_with("501 "), "{bomb}: {reply}");
             }
         }
         let reply = client.command(&format!("STAT {bomb}"));

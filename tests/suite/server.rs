@@ -36,11 +36,7 @@ impl Server {
                 command.args([flag, value]);
             }
         }
-        command
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null());
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().expect("the server's binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut ready = Vec::new();
@@ -54,11 +50,7 @@ impl Server {
             }
             ready.push(line.trim_end().to_owned());
         }
-        let address = ready[0]
-            .rsplit(' ')
-            .next()
-            .and_then(|a| a.parse().ok())
-            .expect("an address ends the ready line");
+        let address = ready[0].rsplit(' ').next().and_then(|a| a.parse().ok()).expect("an address ends the ready line");
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, kept) = (child.stderr.take().expect("piped"), Arc::clone(&log));
         std::thread::spawn(move || {
@@ -68,12 +60,7 @@ impl Server {
                 log.push('\n');
             }
         });
-        Server {
-            child,
-            address,
-            ready,
-            log,
-        }
+        Server { child, address, ready, log }
     }
 
     /// The binary, without arguments.
@@ -125,9 +112,7 @@ impl Server {
 
     /// Sends a signal by name, as `kill -TERM` does.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
-            .status();
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -138,27 +123,19 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(
-                Instant::now() < end,
-                "the server does not end; its log:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < end, "the server does not end; its log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Threads of the process.
     pub fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
-            .expect("it runs")
-            .count()
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
     /// Open descriptors of the process.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .expect("it runs")
-            .count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
     /// A new control connection over IPv4, greeted.
@@ -182,11 +159,7 @@ impl Drop for Server {
             eprintln!("--- log of the server ---\n{}", self.log());
             return;
         }
-        assert!(
-            !self.log().contains("defect:"),
-            "the server logged a defect:\n{}",
-            self.log()
-        );
+        assert!(!self.log().contains("defect:"), "the server logged a defect:\n{}", self.log());
     }
 }
 
@@ -256,10 +229,7 @@ impl Client {
     /// Reads one reply as bytes, without the last CRLF and with `\n` for the others.
     pub fn reply_bytes(&mut self) -> Vec<u8> {
         let Some(first) = self.line() else { return Vec::new() };
-        assert!(
-            first.len() >= 4 && first[..3].iter().all(u8::is_ascii_digit),
-            "not a reply: {first:?}"
-        );
+        assert!(first.len() >= 4 && first[..3].iter().all(u8::is_ascii_digit), "not a reply: {first:?}");
         let mut reply = first.clone();
         if first[3] == b'-' {
             let end = [&first[..3], b" "].concat();
@@ -283,11 +253,7 @@ impl Client {
         match self.reader.read_until(b'\n', &mut line) {
             Ok(0) => None,
             Ok(_) => {
-                assert!(
-                    line.ends_with(b"\r\n"),
-                    "a line ends with CRLF: {:?}",
-                    String::from_utf8_lossy(&line)
-                );
+                assert!(line.ends_with(b"\r\n"), "a line ends with CRLF: {:?}", String::from_utf8_lossy(&line));
                 line.truncate(line.len() - 2);
                 Some(line)
             }

@@ -8,14 +8,8 @@ use std::path::{Path, PathBuf};
 /// policy, config} -> proto -> limits`; the log knows how a date is written, and nothing else.
 const MAY_USE: [(&str, &[&str]); 11] = [
     ("main", &["config", "logger", "server"]),
-    (
-        "server",
-        &["session", "config", "data", "vfs", "auth", "policy", "proto", "limits"],
-    ),
-    (
-        "session",
-        &["data", "vfs", "auth", "policy", "config", "proto", "limits"],
-    ),
+    ("server", &["session", "config", "data", "vfs", "auth", "policy", "proto", "limits"]),
+    ("session", &["data", "vfs", "auth", "policy", "config", "proto", "limits"]),
     ("config", &["proto", "limits"]),
     ("data", &["proto", "limits"]),
     ("vfs", &["proto", "limits"]),
@@ -38,14 +32,8 @@ const FILE_ACCESS_EXEMPT: [(&str, &str); 4] = [
     ("config/banner.rs", "std::fs::File"),
 ];
 /// Methods that touch files through a path.
-const FILE_METHODS: [&str; 6] = [
-    "exists",
-    "canonicalize",
-    "metadata",
-    "symlink_metadata",
-    "read_dir",
-    "set_permissions",
-];
+const FILE_METHODS: [&str; 6] =
+    ["exists", "canonicalize", "metadata", "symlink_metadata", "read_dir", "set_permissions"];
 
 /// Paths that wait for descriptors, and the files that may.
 const WAITING: [&str; 8] = [
@@ -80,15 +68,8 @@ const SENDING_EXEMPT: [(&str, &str); 3] = [
     ("logger.rs", "std::io::Write"),
 ];
 /// Methods of sockets that send.
-const SENDING_METHODS: [&str; 7] = [
-    "send_to",
-    "send_with_flags",
-    "send_vectored",
-    "send_out_of_band",
-    "sendfile",
-    "sendmsg",
-    "write_vectored",
-];
+const SENDING_METHODS: [&str; 7] =
+    ["send_to", "send_with_flags", "send_vectored", "send_out_of_band", "sendfile", "sendmsg", "write_vectored"];
 
 /// What the pure layer must not know: sockets, files, clock, threads, log.
 const IMPURE: [&str; 10] = [
@@ -123,18 +104,13 @@ struct Source {
 
 impl Source {
     fn new(name: &str, text: &str) -> Source {
-        Source {
-            name: name.to_owned(),
-            text: text.to_owned(),
-        }
+        Source { name: name.to_owned(), text: text.to_owned() }
     }
 
     /// The lines before the unit tests.
     fn own_lines(&self) -> Vec<&str> {
         let lines: Vec<&str> = self.text.lines().collect();
-        let tests = lines
-            .windows(2)
-            .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
+        let tests = lines.windows(2).position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
         lines[..tests.unwrap_or(lines.len())].to_vec()
     }
 
@@ -152,11 +128,7 @@ impl Source {
     fn depth(&self) -> usize {
         let path = self.name.trim_end_matches(".rs");
         let path = path.trim_end_matches("/mod");
-        if matches!(path, "lib" | "main") {
-            0
-        } else {
-            path.split('/').count()
-        }
+        if matches!(path, "lib" | "main") { 0 } else { path.split('/').count() }
     }
 
     /// Modules of the crate that its code names, by `crate::`, `plimsoll::` or enough of `super::`.
@@ -189,11 +161,7 @@ fn sources() -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path
-                    .strip_prefix(&root)
-                    .expect("below src")
-                    .to_string_lossy()
-                    .into_owned();
+                let name = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
                 let text = std::fs::read_to_string(&path).expect("UTF-8");
                 sources.push(Source { name, text });
             }
@@ -307,11 +275,7 @@ fn expand(prefix: &str, tree: &str, found: &mut BTreeSet<String>) {
     };
     if let Some(open) = tree.find('{') {
         let head = tree[..open].trim().trim_end_matches("::");
-        let prefix = if head.is_empty() {
-            prefix.to_owned()
-        } else {
-            joined(head)
-        };
+        let prefix = if head.is_empty() { prefix.to_owned() } else { joined(head) };
         // The last brace closes this group, those before it close groups inside.
         let inner = &tree[open + 1..];
         let inner = inner.strip_suffix('}').unwrap_or(inner);
@@ -336,8 +300,7 @@ fn expand(prefix: &str, tree: &str, found: &mut BTreeSet<String>) {
 
 /// Whether `path` is `of` or lies below it.
 fn is_below(path: &str, of: &str) -> bool {
-    path.strip_prefix(of)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Whether the code calls a method of this name.
@@ -350,11 +313,7 @@ fn calls(code: &str, method: &str) -> bool {
 fn assert_none(rule: &str, check: impl Fn(&Source) -> Vec<String>) {
     let found: Vec<String> = sources()
         .iter()
-        .flat_map(|source| {
-            check(source)
-                .into_iter()
-                .map(|what| format!("src/{}: {what}", source.name))
-        })
+        .flat_map(|source| check(source).into_iter().map(|what| format!("src/{}: {what}", source.name)))
         .collect();
     assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
 }
@@ -533,15 +492,7 @@ fn the_scanner_sees_through_groups_comments_and_literals() {
          let z = r#\"crate::h \" \"#; fn i<'a>(c: &'a crate::j::K) { super :: l(); b'\\''; crate::m }",
     );
     let found = paths(&code);
-    for path in [
-        "crate::b",
-        "crate::b::C",
-        "crate::d",
-        "crate::f::*",
-        "crate::j::K",
-        "super::l",
-        "crate::m",
-    ] {
+    for path in ["crate::b", "crate::b::C", "crate::d", "crate::f::*", "crate::j::K", "super::l", "crate::m"] {
         assert!(found.contains(path), "{path} in {found:?}");
     }
     for path in ["crate::a", "crate::g", "crate::h"] {
@@ -578,30 +529,14 @@ fn every_rule_can_be_broken() {
         assert_eq!(rule(&Source::new(name, text)).len(), 1, "{name}: {text}");
     }
     let fine: [(&str, &str, Rule); 8] = [
-        (
-            "session/mod.rs",
-            "use super::vfs::Root; use crate::proto;",
-            wrong_dependencies,
-        ),
-        (
-            "session/a.rs",
-            "use super::super::data::b; use super::list;",
-            wrong_dependencies,
-        ),
+        ("session/mod.rs", "use super::vfs::Root; use crate::proto;", wrong_dependencies),
+        ("session/a.rs", "use super::super::data::b; use super::list;", wrong_dependencies),
         ("vfs/a.rs", "use rustix::fs::openat;", file_access),
-        (
-            "data/wait.rs",
-            "use rustix::event::poll; use rustix::fs::Timespec;",
-            waiting,
-        ),
+        ("data/wait.rs", "use rustix::event::poll; use rustix::fs::Timespec;", waiting),
         ("data/wait.rs", "use rustix::fs::Timespec;", file_access),
         ("session/control.rs", "use rustix::net::send;", sending),
         ("vfs/a.rs", "#[expect(a)]\nfn a() { b.unwrap_or(c) } // unsafe", dangers),
-        (
-            "vfs/a.rs",
-            "fn a() {}\n#[cfg(test)]\nmod tests {\nfn b() { c.unwrap() }\n}",
-            dangers,
-        ),
+        ("vfs/a.rs", "fn a() {}\n#[cfg(test)]\nmod tests {\nfn b() { c.unwrap() }\n}", dangers),
     ];
     for (name, text, rule) in fine {
         assert_eq!(rule(&Source::new(name, text)), Vec::<String>::new(), "{name}: {text}");

@@ -193,19 +193,8 @@ fn what_is_no_verb_gets_500() {
     let server = Server::start(&root, &[]);
     for state in 0..3 {
         let mut client = in_state(&server, state);
-        for line in [
-            "XYZZ",
-            "",
-            " ",
-            " NOOP",
-            "NOOPE",
-            "NOO",
-            "RETRIEVE a.txt",
-            "\tNOOP",
-            "NOOP\tx",
-            "\u{e9}",
-            "1234",
-        ] {
+        for line in ["XYZZ", "", " ", " NOOP", "NOOPE", "NOO", "RETRIEVE a.txt", "\tNOOP", "NOOP\tx", "\u{e9}", "1234"]
+        {
             let reply = one_reply(&mut client, line);
             assert!(reply.starts_with("500 "), "{line:?}: {reply}");
         }
@@ -227,21 +216,12 @@ fn commands_that_write_change_nothing() {
             assert_eq!(reply, READ_ONLY, "{verb}");
         }
     }
-    for command in [
-        "SITE CHMOD 777 a.txt",
-        "SITE UMASK 000",
-        "SITE UTIME 20200101000000 a.txt",
-    ] {
+    for command in ["SITE CHMOD 777 a.txt", "SITE UMASK 000", "SITE UTIME 20200101000000 a.txt"] {
         assert_eq!(one_reply(&mut client, command), READ_ONLY, "{command}");
     }
-    assert_eq!(
-        fs::read(root.join("a.txt")).expect("it is there"),
-        b"one\ntwo\r\nthree\rfour"
-    );
-    let names: BTreeSet<_> = fs::read_dir(&root)
-        .expect("a folder")
-        .map(|entry| entry.expect("an entry").file_name())
-        .collect();
+    assert_eq!(fs::read(root.join("a.txt")).expect("it is there"), b"one\ntwo\r\nthree\rfour");
+    let names: BTreeSet<_> =
+        fs::read_dir(&root).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
     let expected = [".hidden", "a.txt", "big.bin", "empty", "sub"];
     assert_eq!(names, expected.iter().map(|name| OsStr::new(name).to_owned()).collect());
 }
@@ -289,17 +269,7 @@ fn no_reply_line_is_longer_than_510_bytes() {
 #[test]
 fn pwd_quotes_the_path_and_cwd_takes_it_back_verbatim() {
     let (_folder, root) = tree();
-    for name in [
-        "with space",
-        "a \"quoted\" b",
-        "\"",
-        "trailing ",
-        " leading",
-        "-dash",
-        "ünï",
-        "a\\b",
-        "(x)",
-    ] {
+    for name in ["with space", "a \"quoted\" b", "\"", "trailing ", " leading", "-dash", "ünï", "a\\b", "(x)"] {
         fs::create_dir_all(root.join(name).join("deep")).expect("a folder");
         let server = Server::start(&root, &[]);
         let mut client = server.login();
@@ -309,17 +279,12 @@ fn pwd_quotes_the_path_and_cwd_takes_it_back_verbatim() {
         let doubled = name.replace('"', "\"\"");
         assert_eq!(reply, format!("257 \"/{doubled}/deep\" is the current directory"));
         client.expect("CWD /", "250 ");
-        let inner = reply
-            .strip_prefix("257 \"")
-            .and_then(|rest| rest.strip_suffix("\" is the current directory"));
+        let inner = reply.strip_prefix("257 \"").and_then(|rest| rest.strip_suffix("\" is the current directory"));
         let path = inner.expect("quotes").replace("\"\"", "\"");
         client.expect(&format!("CWD {path}"), "250 ");
         assert_eq!(client.command("XPWD"), reply);
         client.expect("CDUP", "250 ");
-        assert_eq!(
-            client.command("PWD"),
-            format!("257 \"/{doubled}\" is the current directory")
-        );
+        assert_eq!(client.command("PWD"), format!("257 \"/{doubled}\" is the current directory"));
     }
 }
 
@@ -448,12 +413,7 @@ fn feat_lists_exactly_what_works() {
     let mut lines: Vec<&str> = reply.split('\n').collect();
     let (first, last) = (lines.remove(0), lines.pop().expect("a last line"));
     assert!(first.starts_with("211-") && last == "211 End", "{reply}");
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with(' ') && !line.starts_with("  ")),
-        "{reply}"
-    );
+    assert!(lines.iter().all(|line| line.starts_with(' ') && !line.starts_with("  ")), "{reply}");
     let found: BTreeSet<&str> = lines.iter().map(|line| &line[1..]).collect();
     assert_eq!(found.len(), lines.len(), "nothing is there twice: {reply}");
     let expected = [
@@ -478,25 +438,15 @@ fn opts_mlst_selects_the_facts_of_listings_and_feat_shows_it() {
     let mut client = server.login();
     assert_eq!(client.command("OPTS MLST type;size;"), "200 MLST OPTS type;size;");
     assert_eq!(client.command("OPTS MLST Size;bogus;TYPE"), "200 MLST OPTS type;size;");
-    assert_eq!(
-        client.command("MLST a.txt").split('\n').nth(1),
-        Some(" type=file;size=19; /a.txt")
-    );
+    assert_eq!(client.command("MLST a.txt").split('\n').nth(1), Some(" type=file;size=19; /a.txt"));
     let feat = client.command("FEAT");
-    assert!(
-        feat.contains("\n MLST type*;size*;modify;perm;unique;UNIX.mode;\n"),
-        "{feat}"
-    );
+    assert!(feat.contains("\n MLST type*;size*;modify;perm;unique;UNIX.mode;\n"), "{feat}");
     assert_eq!(client.command("OPTS MLST type;"), "200 MLST OPTS type;");
     assert_eq!(lines(&client.fetch("MLSD sub")), ["type=file; b.txt"]);
     assert_eq!(client.command("OPTS MLST"), "200 MLST OPTS ");
     assert_eq!(lines(&client.fetch("MLSD sub")), [" b.txt"]);
     client.expect("REIN", "220 ");
-    assert!(
-        client
-            .command("FEAT")
-            .contains("MLST type*;size*;modify*;perm*;unique*;UNIX.mode*;\n")
-    );
+    assert!(client.command("FEAT").contains("MLST type*;size*;modify*;perm*;unique*;UNIX.mode*;\n"));
 }
 
 #[test]
@@ -508,18 +458,10 @@ fn help_lists_the_verbs_and_explains_each() {
     let listed: BTreeSet<&str> = all.split('\n').skip(1).flat_map(str::split_ascii_whitespace).collect();
     for verb in VERBS {
         let usable = verb.gate.offered && !verb.gate.writes;
-        assert_eq!(
-            listed.contains(verb.name),
-            usable || verb.name == "HELP",
-            "{}",
-            verb.name
-        );
+        assert_eq!(listed.contains(verb.name), usable || verb.name == "HELP", "{}", verb.name);
         let reply = client.expect(&format!("HELP {}", verb.name), &format!("214 {}", verb.name));
         let told = if verb.gate.offered { verb.help } else { "not offered" };
-        assert!(
-            reply.contains(told) && (!verb.gate.offered || reply.contains(verb.syntax)),
-            "{reply}"
-        );
+        assert!(reply.contains(told) && (!verb.gate.offered || reply.contains(verb.syntax)), "{reply}");
     }
 }
 
@@ -586,12 +528,7 @@ fn the_bare_stat_tells_how_things_stand() {
     assert!(client.expect("STAT", "211-").contains("Not logged in"));
     client.log_in();
     let reply = client.expect("STAT", "211-");
-    for text in [
-        "\n Connected to 127.0.0.1\n",
-        "Logged in as anonymous",
-        "TYPE: image",
-        "No data port",
-    ] {
+    for text in ["\n Connected to 127.0.0.1\n", "Logged in as anonymous", "TYPE: image", "No data port"] {
         assert!(reply.contains(text), "{reply}");
     }
     client.expect("TYPE A", "200 ");
@@ -685,10 +622,7 @@ fn a_mapped_address_is_the_ipv4_address_that_it_stands_for() {
     client.expect(&format!("EPRT |2|::ffff:127.0.0.1|{port}|"), "200 ");
     client.send("RETR sub/b.txt");
     let (data, from) = listener.accept().expect("the server connects");
-    assert_eq!(
-        from.ip().to_canonical(),
-        client.stream.peer_addr().expect("connected").ip()
-    );
+    assert_eq!(from.ip().to_canonical(), client.stream.peer_addr().expect("connected").ip());
     assert!(client.reply().starts_with("150 "));
     assert_eq!(std::io::read_to_string(&data).expect("the data end in order"), "b\n");
     drop(data);
@@ -716,14 +650,7 @@ fn a_port_command_that_is_garbage_leaves_no_data_port_behind() {
     let server = Server::start(&root, &[]);
     let mut client = server.login();
     let before = server.descriptors();
-    for garbage in [
-        "PORT 1,2,3",
-        "PORT",
-        "EPRT |1|127.0.0.1|",
-        "EPRT |3|x|51201|",
-        "EPSV x",
-        "EPSV 9",
-    ] {
+    for garbage in ["PORT 1,2,3", "PORT", "EPRT |1|127.0.0.1|", "EPRT |3|x|51201|", "EPSV x", "EPSV 9"] {
         client.expect("EPSV", "229 ");
         let reply = client.command(garbage);
         assert!(reply.starts_with('5'), "{garbage}: {reply}");
@@ -846,16 +773,7 @@ fn a_bad_marker_is_refused_and_the_last_good_one_is_not_used_for_it() {
     let (_folder, root) = tree();
     let server = Server::start(&root, &[]);
     let mut client = server.login();
-    for bad in [
-        "-1",
-        "9223372036854775808",
-        "18446744073709551615",
-        "18446744073709551616",
-        "4x",
-        "0x4",
-        "4 4",
-        "",
-    ] {
+    for bad in ["-1", "9223372036854775808", "18446744073709551615", "18446744073709551616", "4x", "0x4", "4 4", ""] {
         client.expect(format!("REST {bad}").trim_end(), "501 ");
         assert_eq!(client.fetch("RETR a.txt").len(), 19, "after {bad:?}");
     }
@@ -878,18 +796,12 @@ fn byte_lines(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 fn lines(bytes: &[u8]) -> Vec<String> {
-    byte_lines(bytes)
-        .into_iter()
-        .map(|line| String::from_utf8(line.to_vec()).expect("UTF-8"))
-        .collect()
+    byte_lines(bytes).into_iter().map(|line| String::from_utf8(line.to_vec()).expect("UTF-8")).collect()
 }
 
 /// The names in lines as LIST has them: what follows the columns, whose width is that of `ls`.
 fn long_names(bytes: &[u8]) -> Vec<String> {
-    lines(bytes)
-        .iter()
-        .map(|line| line.get(55..).expect("eight columns").to_owned())
-        .collect()
+    lines(bytes).iter().map(|line| line.get(55..).expect("eight columns").to_owned()).collect()
 }
 
 fn set_modified(path: &Path, time: SystemTime) {
@@ -902,13 +814,7 @@ fn a_line_of_list_has_the_columns_of_ls() {
     let (_folder, root) = tree();
     let now = jiff::Timestamp::now();
     let day = |days: i64| now - jiff::SignedDuration::from_hours(24 * days);
-    for (name, days) in [
-        ("recent", 1),
-        ("half a year", 179),
-        ("old", 181),
-        ("ancient", 4_000),
-        ("future", -2),
-    ] {
+    for (name, days) in [("recent", 1), ("half a year", 179), ("old", 181), ("ancient", 4_000), ("future", -2)] {
         let path = root.join("sub").join(name);
         fs::write(&path, name).expect("a file");
         fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("its owner may");
@@ -945,30 +851,13 @@ fn list_options_are_those_of_ls() {
     let mut names = |command: &str| long_names(&client.fetch(command));
     let plain = names("LIST");
     assert_eq!(plain, ["a.txt", "big.bin", "empty", "sub"]);
-    for same in [
-        "LIST -l",
-        "LIST -R",
-        "LIST -lR",
-        "LIST .",
-        "LIST /",
-        "LIST -l .",
-        "LIST -- ",
-        "LIST -ltr /",
-    ] {
+    for same in ["LIST -l", "LIST -R", "LIST -lR", "LIST .", "LIST /", "LIST -l .", "LIST -- ", "LIST -ltr /"] {
         assert_eq!(names(same), plain, "{same}");
     }
     let hidden = [&[".hidden".to_owned()], &plain[..]].concat();
     assert_eq!(names("LIST -A"), hidden);
     let all = [&[".".to_owned(), "..".to_owned()], &hidden[..]].concat();
-    for form in [
-        "LIST -a",
-        "LIST -la",
-        "LIST -al",
-        "LIST -l -a",
-        "LIST -aA",
-        "LIST -a .",
-        "LIST -la -- /",
-    ] {
+    for form in ["LIST -a", "LIST -la", "LIST -al", "LIST -l -a", "LIST -aA", "LIST -a .", "LIST -la -- /"] {
         assert_eq!(names(form), all, "{form}");
     }
     assert_eq!(names("LIST -a sub"), [".", "..", "b.txt"]);
@@ -1022,16 +911,8 @@ fn a_glob_in_the_last_element_works() {
         ("*", &["[x].txt", "a.txt", "b.txt", "big.bin", "c.txt", "empty", "sub"]),
         ("nothing*", &[]),
     ] {
-        assert_eq!(
-            long_names(&client.fetch(&format!("LIST {argument}"))),
-            expected,
-            "{argument}"
-        );
-        assert_eq!(
-            lines(&client.fetch(&format!("NLST {argument}"))),
-            expected,
-            "{argument}"
-        );
+        assert_eq!(long_names(&client.fetch(&format!("LIST {argument}"))), expected, "{argument}");
+        assert_eq!(lines(&client.fetch(&format!("NLST {argument}"))), expected, "{argument}");
     }
     assert_eq!(lines(&client.fetch("NLST sub/*.txt")), ["sub/b.txt", "sub/c.txt"]);
     assert_eq!(lines(&client.fetch("NLST /sub/c*")), ["/sub/c.txt"]);
@@ -1046,14 +927,7 @@ fn an_empty_result_is_a_150_nothing_and_a_226() {
     fs::write(root.join("nothing"), "").expect("a file");
     let server = Server::start(&root, &[]);
     let mut client = server.login();
-    for command in [
-        "LIST empty",
-        "NLST empty",
-        "MLSD empty",
-        "LIST zzz*",
-        "NLST zzz*",
-        "RETR nothing",
-    ] {
+    for command in ["LIST empty", "NLST empty", "MLSD empty", "LIST zzz*", "NLST zzz*", "RETR nothing"] {
         assert_eq!(client.fetch(command), b"", "{command}");
     }
     client.expect("TYPE A", "200 ");
@@ -1072,20 +946,9 @@ fn what_nlst_gives_can_be_retrieved_as_it_is() {
     let mut retrieved = 0;
     for cwd in ["/", "/sub", "/empty"] {
         client.expect(&format!("CWD {cwd}"), "250 ");
-        for argument in [
-            "",
-            "-a",
-            ".",
-            "..",
-            "/",
-            "/sub",
-            "/sub/",
-            "../sub",
-            "/sub/more stuff",
-            "/a.txt",
-            "/sub/b*",
-            "../sub/*",
-        ] {
+        for argument in
+            ["", "-a", ".", "..", "/", "/sub", "/sub/", "../sub", "/sub/more stuff", "/a.txt", "/sub/b*", "../sub/*"]
+        {
             let command = format!("NLST {argument}");
             for name in lines(&client.fetch(command.trim_end())) {
                 let size = client.command(&format!("SIZE {name}"));
@@ -1117,19 +980,12 @@ fn the_lines_of_mlsd_are_facts_a_space_and_the_name() {
     let server = Server::start(&root, &[]);
     let mut client = server.login();
     let listing = lines(&client.fetch("MLSD"));
-    let names: Vec<&str> = listing
-        .iter()
-        .filter_map(|line| Some(line.split_once("; ")?.1))
-        .collect();
+    let names: Vec<&str> = listing.iter().filter_map(|line| Some(line.split_once("; ")?.1)).collect();
     assert_eq!(names, [".hidden", "a.txt", "big.bin", "empty", "sub"]);
     let (start, rest) = listing[1].split_once("unique=").expect("a fact");
     assert_eq!(start, "type=file;size=19;modify=20240229235959;perm=r;");
     assert_eq!(rest.split_once(';').expect("its end").1, "UNIX.mode=0604; a.txt");
-    assert!(
-        listing[4].starts_with("type=dir;modify=") && listing[4].contains(";perm=el;"),
-        "{}",
-        listing[4]
-    );
+    assert!(listing[4].starts_with("type=dir;modify=") && listing[4].contains(";perm=el;"), "{}", listing[4]);
     let uniques: BTreeSet<&str> = listing.iter().filter_map(|line| line.split("unique=").nth(1)).collect();
     assert_eq!(uniques.len(), 5);
 }
@@ -1152,10 +1008,7 @@ fn mlst_is_one_indented_line_with_the_full_path() {
     for (path, full) in [("", "/sub"), ("..", "/"), ("/empty/", "/empty")] {
         let reply = client.command(format!("MLST {path}").trim_end());
         let line = reply.split('\n').nth(1).unwrap_or_default();
-        assert!(
-            line.starts_with(" type=dir;") && line.ends_with(&format!("; {full}")),
-            "{reply}"
-        );
+        assert!(line.starts_with(" type=dir;") && line.ends_with(&format!("; {full}")), "{reply}");
     }
 }
 
@@ -1189,16 +1042,8 @@ fn a_link_is_shown_as_what_a_client_may_do_with_it() {
         assert_eq!(reply.split('\n').nth(1), Some(&*format!(" {facts} /{name}")));
     }
     let long = lines(&client.fetch("LIST"));
-    for end in [
-        " to-file -> a.txt",
-        " to-folder -> sub",
-        " dangling -> nowhere",
-        " loop -> loop",
-    ] {
-        assert!(
-            long.iter().any(|line| line.starts_with('l') && line.ends_with(end)),
-            "{end}: {long:?}"
-        );
+    for end in [" to-file -> a.txt", " to-folder -> sub", " dangling -> nowhere", " loop -> loop"] {
+        assert!(long.iter().any(|line| line.starts_with('l') && line.ends_with(end)), "{end}: {long:?}");
     }
     assert_eq!(client.fetch("RETR to-file-from-the-root").len(), 19);
     assert_eq!(client.fetch("RETR to-folder/b.txt"), b"b\n");
@@ -1236,44 +1081,25 @@ fn stat_of_a_path_lists_it_on_the_control_connection() {
 #[test]
 fn names_are_bytes_and_none_bends_a_listing() {
     let (_folder, root) = tree();
-    let odd: [&[u8]; 6] = [
-        b"caf\xe9",
-        b"\xff\xfe",
-        b"\x1b[31mred",
-        b"cr\rlf\nname",
-        b"tab\t",
-        b"\xf0\x9f\x9a\xa2",
-    ];
+    let odd: [&[u8]; 6] = [b"caf\xe9", b"\xff\xfe", b"\x1b[31mred", b"cr\rlf\nname", b"tab\t", b"\xf0\x9f\x9a\xa2"];
     for name in odd {
         fs::write(root.join("empty").join(OsStr::from_bytes(name)), name).expect("a file");
     }
     let server = Server::start(&root, &[]);
     let mut client = server.login();
     let shown = |name: &[u8]| -> Vec<u8> {
-        name.iter()
-            .map(|&byte| if byte.is_ascii_control() { b'?' } else { byte })
-            .collect()
+        name.iter().map(|&byte| if byte.is_ascii_control() { b'?' } else { byte }).collect()
     };
     let expected: BTreeSet<Vec<u8>> = odd.iter().map(|name| shown(name)).collect();
     client.expect("CWD empty", "250 ");
     let names = client.fetch("NLST");
-    assert_eq!(
-        byte_lines(&names)
-            .into_iter()
-            .map(<[u8]>::to_vec)
-            .collect::<BTreeSet<_>>(),
-        expected
-    );
+    assert_eq!(byte_lines(&names).into_iter().map(<[u8]>::to_vec).collect::<BTreeSet<_>>(), expected);
     for command in ["LIST", "MLSD"] {
         let listing = client.fetch(command);
         let listing = byte_lines(&listing);
         assert_eq!(listing.len(), odd.len(), "{command}");
         for name in &expected {
-            assert!(
-                listing.iter().any(|line| line.ends_with(name)),
-                "{command}: {}",
-                name.escape_ascii()
-            );
+            assert!(listing.iter().any(|line| line.ends_with(name)), "{command}: {}", name.escape_ascii());
         }
     }
     for name in odd {
