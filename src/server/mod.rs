@@ -7,6 +7,7 @@ mod load_line;
 mod pool;
 mod reaper;
 mod registry;
+mod table;
 mod wake;
 
 use crate::config::{self, Config};

@@ -5,41 +5,17 @@
 //! checked. What is not kept can't drift.
 
 use super::counters::Counters;
+use super::table::Table;
+pub use super::table::{AddressKey, Caps, Refusal};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
 use crate::proto::hostport::canonical;
 use crate::session::{CapReached, Ends, Seat};
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The caps of the flags; `None` is off.
-#[derive(Debug, Clone, Copy)]
-pub struct Caps {
-    /// Sessions in all: workers and queue.
-    pub slots: usize,
-    /// Sessions from one address (IPv4) or one /64 (IPv6).
-    pub per_address: Option<usize>,
-    /// Sessions of one user.
-    pub per_user: Option<usize>,
-    /// Sessions that are not logged in.
-    pub unauthenticated: Option<usize>,
-}
-
-/// Why a connection is not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Every slot is taken.
-    Full,
-    /// The address has as many sessions as are allowed.
-    Address,
-    /// Too many sessions are not logged in.
-    Unauthenticated,
-    /// The server is stopping.
-    Stopping,
-}
 
 /// All session slots.
 #[derive(Debug)]
@@ -74,21 +50,6 @@ pub struct Visit {
     pub admitted: Tick,
 }
 
-/// Which slots are taken, by whom. Fixed size: as many rows as slots.
-#[derive(Debug)]
-struct Table {
-    free: Vec<usize>,
-    addresses: Box<[Option<AddressKey>]>,
-    users: Box<[Option<UserId>]>,
-    visits: u64,
-    stopping: bool,
-}
-
-/// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
-/// host has a whole /64 to choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct AddressKey(u128);
-
 /// A session's place: the only owner of its slot and of its control connection. Whatever way it is
 /// dropped, by a panic too, the socket is closed and every count is given back.
 #[derive(Debug)]
@@ -119,17 +80,10 @@ impl Registry {
     /// Makes room for as many sessions as the caps allow, once and for all.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
-        let table = Table {
-            free: (0..caps.slots).rev().collect(),
-            addresses: vec![None; caps.slots].into_boxed_slice(),
-            users: vec![None; caps.slots].into_boxed_slice(),
-            visits: 0,
-            stopping: false,
-        };
         Registry {
             caps,
             slots: (0..caps.slots).map(|_| Slot::default()).collect(),
-            table: Mutex::new(table),
+            table: Mutex::new(Table::new(caps.slots)),
             changed: Condvar::new(),
             counters: Counters::default(),
         }
@@ -261,54 +215,6 @@ impl Registry {
         }
         self.table.lock().put(index);
         self.changed.notify_all();
-    }
-}
-
-impl Table {
-    fn take(&mut self, key: AddressKey, caps: &Caps) -> Result<(usize, u64), Refusal> {
-        if self.stopping {
-            return Err(Refusal::Stopping);
-        }
-        if caps.per_address.is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap) {
-            return Err(Refusal::Address);
-        }
-        let taken = self.addresses.len() - self.free.len();
-        if caps.unauthenticated.is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap) {
-            return Err(Refusal::Unauthenticated);
-        }
-        let index = self.free.pop().ok_or(Refusal::Full)?;
-        if let Some(row) = self.addresses.get_mut(index) {
-            *row = Some(key);
-        }
-        self.visits += 1;
-        Ok((index, self.visits))
-    }
-
-    fn put(&mut self, index: usize) {
-        if let Some(row) = self.addresses.get_mut(index) {
-            *row = None;
-            self.free.push(index);
-        }
-        self.set_user(index, None);
-    }
-
-    fn logged_in(&self) -> usize {
-        self.users.iter().filter(|user| user.is_some()).count()
-    }
-
-    fn set_user(&mut self, index: usize, user: Option<UserId>) {
-        if let Some(row) = self.users.get_mut(index) {
-            *row = user;
-        }
-    }
-}
-
-impl AddressKey {
-    fn of(address: IpAddr) -> Self {
-        match canonical(address) {
-            IpAddr::V4(v4) => AddressKey(v4.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(v6) => AddressKey(v6.to_bits() & !u128::from(u64::MAX)),
-        }
     }
 }
 

@@ -1,0 +1,106 @@
+//! Which slots are taken, by whom: the rows under the registry's one lock, and the caps that are checked
+//! on them.
+
+use crate::auth::UserId;
+use crate::proto::hostport::canonical;
+use std::net::IpAddr;
+
+/// The caps of the flags; `None` is off.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Sessions in all: workers and queue.
+    pub slots: usize,
+    /// Sessions from one address (IPv4) or one /64 (IPv6).
+    pub per_address: Option<usize>,
+    /// Sessions of one user.
+    pub per_user: Option<usize>,
+    /// Sessions that are not logged in.
+    pub unauthenticated: Option<usize>,
+}
+
+/// Why a connection is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Every slot is taken.
+    Full,
+    /// The address has as many sessions as are allowed.
+    Address,
+    /// Too many sessions are not logged in.
+    Unauthenticated,
+    /// The server is stopping.
+    Stopping,
+}
+
+/// Which slots are taken, by whom. Fixed size: as many rows as slots.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) free: Vec<usize>,
+    pub(super) addresses: Box<[Option<AddressKey>]>,
+    pub(super) users: Box<[Option<UserId>]>,
+    visits: u64,
+    pub(super) stopping: bool,
+}
+
+/// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
+/// host has a whole /64 to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressKey(u128);
+
+impl Table {
+    /// A table of this many rows, all free.
+    pub(super) fn new(slots: usize) -> Self {
+        Table {
+            free: (0..slots).rev().collect(),
+            addresses: vec![None; slots].into_boxed_slice(),
+            users: vec![None; slots].into_boxed_slice(),
+            visits: 0,
+            stopping: false,
+        }
+    }
+
+    pub(super) fn take(&mut self, key: AddressKey, caps: &Caps) -> Result<(usize, u64), Refusal> {
+        if self.stopping {
+            return Err(Refusal::Stopping);
+        }
+        if caps.per_address.is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap) {
+            return Err(Refusal::Address);
+        }
+        let taken = self.addresses.len() - self.free.len();
+        if caps.unauthenticated.is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap) {
+            return Err(Refusal::Unauthenticated);
+        }
+        let index = self.free.pop().ok_or(Refusal::Full)?;
+        if let Some(row) = self.addresses.get_mut(index) {
+            *row = Some(key);
+        }
+        self.visits += 1;
+        Ok((index, self.visits))
+    }
+
+    pub(super) fn put(&mut self, index: usize) {
+        if let Some(row) = self.addresses.get_mut(index) {
+            *row = None;
+            self.free.push(index);
+        }
+        self.set_user(index, None);
+    }
+
+    fn logged_in(&self) -> usize {
+        self.users.iter().filter(|user| user.is_some()).count()
+    }
+
+    pub(super) fn set_user(&mut self, index: usize, user: Option<UserId>) {
+        if let Some(row) = self.users.get_mut(index) {
+            *row = user;
+        }
+    }
+}
+
+impl AddressKey {
+    pub(super) fn of(address: IpAddr) -> Self {
+        match canonical(address) {
+            IpAddr::V4(v4) => AddressKey(v4.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(v6) => AddressKey(v6.to_bits() & !u128::from(u64::MAX)),
+        }
+    }
+}
