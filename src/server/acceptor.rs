@@ -4,7 +4,7 @@
 use super::registry::{Refusal, Registry, SessionGuard};
 use super::wake::Wake;
 use crate::data::pulse::{Reason, Tick};
-use crate::limits::ACCEPT_BACKOFF;
+use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
 use crate::proto::hostport::canonical;
 use crate::proto::reply::Reply;
 use crate::session::{Seat, goodbye};
@@ -96,26 +96,29 @@ impl Acceptor {
         if !pause.is_zero() {
             self.wait_for_bell(pause);
         }
-        let ready = self.wait();
-        self.dismiss_expired();
+        let (rang, ready) = self.wait();
+        if rang {
+            self.dismiss_expired();
+        }
         for index in ready {
             self.accept_all(index);
         }
     }
 
-    /// The numbers of the listeners at which somebody waits.
-    fn wait(&self) -> Vec<usize> {
+    /// Whether the bell rang, and the numbers of the listeners at which somebody waits.
+    fn wait(&self) -> (bool, Vec<usize>) {
         let bell = PollFd::new(&*self.wake, PollFlags::IN);
         let mut descriptors: Vec<PollFd<'_>> = self.listeners.iter().map(|l| PollFd::new(l, PollFlags::IN)).collect();
         descriptors.push(bell);
         if poll(&mut descriptors, None).is_err() {
-            return Vec::new();
+            return (false, Vec::new());
         }
-        if descriptors.last().is_some_and(|bell| !bell.revents().is_empty()) {
+        let rang = descriptors.last().is_some_and(|bell| !bell.revents().is_empty());
+        if rang {
             self.wake.clear();
         }
         let listeners = descriptors.iter().take(self.listeners.len()).enumerate();
-        listeners.filter(|(_, l)| !l.revents().is_empty()).map(|(index, _)| index).collect()
+        (rang, listeners.filter(|(_, l)| !l.revents().is_empty()).map(|(index, _)| index).collect())
     }
 
     fn wait_for_bell(&self, time: Duration) {
@@ -197,12 +200,12 @@ impl Acceptor {
         }
     }
 
-    /// Gives up the spare descriptor for as long as it takes to refuse one connection.
+    /// Gives up the spare descriptor for as long as it takes to refuse those who wait.
     fn refuse_with_spare(&mut self, index: usize) {
         drop(self.spare.take());
-        if let Some(listener) = self.listeners.get(index)
-            && let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::CLOEXEC)
-        {
+        for _ in 0..LISTEN_BACKLOG {
+            let Some(listener) = self.listeners.get(index) else { break };
+            let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::CLOEXEC) else { break };
             self.registry.counters.refused(Refusal::Full);
             say(&TcpStream::from(descriptor), &refused(Refusal::Full));
         }

@@ -182,6 +182,8 @@ impl<S: Seat> Session<'_, S> {
     }
 
     fn command_loop(&mut self, line: &mut Vec<u8>) -> Result<End, Stop> {
+        // It may have waited in the queue for too long.
+        self.control.check()?;
         self.control.set_limit(self.login_until);
         self.control.send(&self.context.greeting)?;
         let mut first = true;
