@@ -34,6 +34,10 @@ pub const CONTROL_SEND_BUFFER: usize = 16 * 1024;
 /// How long unacknowledged replies stay in the kernel when a peer has vanished (TCP_USER_TIMEOUT).
 pub const CONTROL_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Bytes of replies in a session up to which it is closed without asking whether they were taken: a
+/// logon and a download have about 400, and asking costs two system calls.
+pub const UNASKED_REPLIES: usize = 4096;
+
 /// Bytes read and thrown away at the end of a session so that closing does not turn into a reset that
 /// destroys the last reply.
 pub const GOODBYE_DRAIN_MAX: usize = 64 * 1024;
@@ -88,8 +92,12 @@ pub const FIN_WAIT: Duration = Duration::from_secs(1);
 /// close it (TCP_USER_TIMEOUT).
 pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Connections that wait at a passive port: a stranger may come first, the owner must still fit.
-pub const PASSIVE_BACKLOG: i32 = 8;
+/// Connections that wait at a passive port: strangers may come first, the owner must still fit. Each
+/// costs memory, and is counted in the load line.
+pub const PASSIVE_BACKLOG: i32 = 16;
+
+/// Kernel receive buffer of a data connection in bytes (the kernel doubles it): nothing is received.
+pub const DATA_RECEIVE_BUFFER: usize = 2048;
 
 /// Random passive ports tried before the range is searched in order.
 pub const PASSIVE_TRIES: usize = 16;

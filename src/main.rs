@@ -2,13 +2,17 @@
 
 use plimsoll::config::{Invocation, from_arguments};
 use plimsoll::{logger, server::Server};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match from_arguments(std::env::args_os().skip(1)) {
         Ok(Invocation::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+            let mut out = std::io::stdout().lock();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&format!("standard output can't be written: {error}"), 1),
+            }
         }
         Ok(Invocation::Serve(config)) => {
             logger::start(config.log_level());

@@ -3,11 +3,11 @@
 //! There is no table of ports that could go wrong: the kernel knows which are taken, so a port is
 //! given back by closing its listener, and by nothing else.
 
-use crate::limits::{PASSIVE_BACKLOG, PASSIVE_TRIES};
+use crate::limits::{DATA_RECEIVE_BUFFER, PASSIVE_BACKLOG, PASSIVE_TRIES};
 use rustix::rand::{GetRandomFlags, getrandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 /// The range from which passive ports are taken. Random ports from an own range with SO_REUSEADDR:
@@ -34,11 +34,11 @@ impl PassivePorts {
         PassivePorts { first: *range.start(), count }
     }
 
-    /// Listens on a random free port of the range at `address`.
+    /// Listens on a random free port of the range at `address`, whose own port does not matter.
     ///
     /// # Errors
     /// The last error where no port could be had: `AddrInUse` when all are taken.
-    pub fn listen(&self, address: IpAddr) -> io::Result<PassiveListener> {
+    pub fn listen(&self, address: SocketAddr) -> io::Result<PassiveListener> {
         self.pick(|number| self.try_listen(address, number))
     }
 
@@ -47,13 +47,13 @@ impl PassivePorts {
     ///
     /// # Errors
     /// The last error where no port could be had.
-    pub fn outgoing(&self, address: IpAddr) -> io::Result<Socket> {
+    pub fn outgoing(&self, address: SocketAddr) -> io::Result<Socket> {
         self.pick(|number| self.bind(address, number).map(|(socket, _)| socket))
     }
 
     /// How many ports of the range can be had at `address` now, counted up to `enough`.
     #[must_use]
-    pub fn free(&self, address: IpAddr, enough: usize) -> usize {
+    pub fn free(&self, address: SocketAddr, enough: usize) -> usize {
         (0..u64::from(self.count)).filter(|&number| self.try_listen(address, number).is_ok()).take(enough).count()
     }
 
@@ -76,15 +76,17 @@ impl PassivePorts {
         Err(last)
     }
 
-    fn try_listen(&self, address: IpAddr, number: u64) -> io::Result<PassiveListener> {
+    fn try_listen(&self, address: SocketAddr, number: u64) -> io::Result<PassiveListener> {
         let (socket, port) = self.bind(address, number)?;
+        // Inherited by what it accepts: strangers whom nobody has accepted yet can send into it.
+        socket.set_recv_buffer_size(DATA_RECEIVE_BUFFER)?;
         socket.listen(PASSIVE_BACKLOG)?;
         Ok(PassiveListener { socket, port })
     }
 
-    fn bind(&self, address: IpAddr, number: u64) -> io::Result<(Socket, u16)> {
+    fn bind(&self, mut address: SocketAddr, number: u64) -> io::Result<(Socket, u16)> {
         let offset = u16::try_from(number % u64::from(self.count)).unwrap_or(0);
-        let address = SocketAddr::new(address, self.first.saturating_add(offset));
+        address.set_port(self.first.saturating_add(offset));
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -105,14 +107,16 @@ impl PassiveListener {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// A range of `count` ports of which none was in use a moment ago.
     fn quiet_range(count: u16) -> RangeInclusive<u16> {
         loop {
             let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let range = first..=first.saturating_add(count - 1);
-            if PassivePorts::new(&range).free(Ipv4Addr::LOCALHOST.into(), usize::from(count)) == usize::from(count) {
+            if PassivePorts::new(&range).free(LOCAL, usize::from(count)) == usize::from(count) {
                 return range;
             }
         }
@@ -122,19 +126,19 @@ mod tests {
     fn every_port_of_the_range_is_given_once_and_comes_back_when_closed() {
         let range = quiet_range(8);
         let ports = PassivePorts::new(&range);
-        let listeners: Vec<_> = (0..8).map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
+        let listeners: Vec<_> = (0..8).map(|_| ports.listen(LOCAL).unwrap()).collect();
         let given: HashSet<u16> = listeners.iter().map(PassiveListener::port).collect();
         assert_eq!(given, range.clone().collect());
-        let full = ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap_err();
+        let full = ports.listen(LOCAL).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::AddrInUse);
         drop(listeners);
-        assert!(range.contains(&ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap().port()));
+        assert!(range.contains(&ports.listen(LOCAL).unwrap().port()));
     }
 
     #[test]
     fn ports_do_not_come_in_order() {
         let ports = PassivePorts::new(&(20_000..=29_999));
-        let given: Vec<u16> = (0..32).map(|_| ports.listen(Ipv4Addr::LOCALHOST.into()).unwrap().port()).collect();
+        let given: Vec<u16> = (0..32).map(|_| ports.listen(LOCAL).unwrap().port()).collect();
         let steps: HashSet<i32> = given.windows(2).map(|w| i32::from(w[1]) - i32::from(w[0])).collect();
         assert!(steps.len() > 16, "{given:?}");
     }

@@ -3,13 +3,12 @@
 use super::passive::{PassiveListener, PassivePorts};
 use super::pulse::{Phase, Tick};
 use super::wait::{Stop, Watch, glance, is_ready, wait};
-use crate::limits::{BACKSTOP, DRAIN_STEPS, FIN_WAIT, NOTSENT_LOWAT, ORPHAN_TIMEOUT};
+use crate::limits::{BACKSTOP, DRAIN_STEPS, FIN_WAIT, NOTSENT_LOWAT, ORPHAN_TIMEOUT, PASSIVE_TRIES};
 use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, shutdown, sockopt};
-use socket2::{SockRef, Socket};
-use std::io;
+use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, getpeername, shutdown, sockopt};
+use socket2::SockRef;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -24,8 +23,8 @@ pub enum DataPort {
     Active {
         /// The client's data port.
         remote: SocketAddr,
-        /// The server's address of the control connection.
-        local: IpAddr,
+        /// The server's address of the control connection; its port does not matter.
+        local: SocketAddr,
     },
     /// PASV or EPSV: the client connects here.
     Passive(PassiveListener),
@@ -79,7 +78,7 @@ impl DataPort {
         watch.pulse().enter(Phase::Connect, until.after(BACKSTOP));
         let opened = match self {
             DataPort::None => Err(DataError::NoPort),
-            DataPort::Active { remote, local } => open_active(watch, ports.outgoing(local), remote, until),
+            DataPort::Active { remote, local } => open_active(watch, ports, local, remote, until),
             DataPort::Passive(listener) => open_passive(watch, &listener, peer, until),
         };
         opened.map_err(|error| match error {
@@ -123,21 +122,27 @@ fn open_passive(
 /// Connects from the address at which the client reached the server.
 fn open_active(
     watch: &mut dyn Watch,
-    socket: io::Result<Socket>,
+    ports: &PassivePorts,
+    local: SocketAddr,
     remote: SocketAddr,
     until: Tick,
 ) -> Result<DataConnection, DataError> {
-    let socket = socket.map_err(|_| DataError::CannotOpen)?;
-    let connection = DataConnection { socket: socket.into(), finished: false };
-    match connect(&connection.socket, &remote) {
-        Ok(()) => return Ok(connection),
-        Err(Errno::INPROGRESS | Errno::INTR) => wait(watch, connection.as_fd(), PollFlags::OUT, until)?,
-        Err(_) => return Err(DataError::CannotOpen),
+    for _ in 0..PASSIVE_TRIES {
+        let socket = ports.outgoing(local).map_err(|_| DataError::CannotOpen)?;
+        let connection = DataConnection { socket: socket.into(), finished: false };
+        match connect(&connection.socket, &remote) {
+            Ok(()) => return Ok(connection),
+            Err(Errno::INPROGRESS | Errno::INTR) => wait(watch, connection.as_fd(), PollFlags::OUT, until)?,
+            // These two ports were connected a minute ago; another of the own ones will do.
+            Err(Errno::ADDRNOTAVAIL) => continue,
+            Err(_) => return Err(DataError::CannotOpen),
+        }
+        return match sockopt::socket_error(&connection.socket) {
+            Ok(Ok(())) => Ok(connection),
+            _ => Err(DataError::CannotOpen),
+        };
     }
-    match sockopt::socket_error(&connection.socket) {
-        Ok(Ok(())) => Ok(connection),
-        _ => Err(DataError::CannotOpen),
-    }
+    Err(DataError::CannotOpen)
 }
 
 impl DataConnection {
@@ -153,9 +158,12 @@ impl DataConnection {
         watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
         shutdown(&self.socket, Shutdown::Write).map_err(|_| DataError::Broken)?;
         match wait(watch, self.socket.as_fd(), PollFlags::RDHUP, until) {
-            Ok(()) => {}
+            // Closed on both sides and all of it acknowledged: the kernel keeps nothing of it.
+            Ok(()) if getpeername(&self.socket) == Err(Errno::NOTCONN) => {}
             // What is on its way still is no more than a window, and is dropped if nobody takes it.
-            Err(Stop::TimedOut) => drop(SockRef::from(&self.socket).set_tcp_user_timeout(Some(ORPHAN_TIMEOUT))),
+            Ok(()) | Err(Stop::TimedOut) => {
+                let _ = SockRef::from(&self.socket).set_tcp_user_timeout(Some(ORPHAN_TIMEOUT));
+            }
             Err(stop) => return Err(stop.into()),
         }
         match sockopt::socket_error(&self.socket) {
@@ -177,6 +185,8 @@ impl DataConnection {
         if is_ready(self.as_fd(), PollFlags::OUT) {
             return Ok(());
         }
+        // A last segment that is not full waits for what is in flight (Nagle), and FIN does not push it yet.
+        socket.set_tcp_nodelay(true).map_err(|_| DataError::Broken)?;
         for step in (0..DRAIN_STEPS).rev() {
             left_below(1 + step * NOTSENT_LOWAT / DRAIN_STEPS)?;
             let until = Tick::now().after(timeout);

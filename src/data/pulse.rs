@@ -56,6 +56,8 @@ pub enum Phase {
     Login,
     /// At the prompt, logged in.
     Command,
+    /// Doing what a command asked for. Nothing is waited for, so there is no deadline but the session's.
+    Work,
     /// Waiting for a data connection. The worker enforces the deadline; the reaper stands behind it.
     Connect,
     /// Moving data: the reaper watches how much has moved.
@@ -105,11 +107,12 @@ impl Reason {
     ];
 }
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
     Phase::Vacant,
     Phase::Queued,
     Phase::Login,
     Phase::Command,
+    Phase::Work,
     Phase::Connect,
     Phase::Transfer,
     Phase::Finish,

@@ -19,7 +19,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub struct Outgoing<'a> {
     connection: &'a DataConnection,
     watch: &'a mut dyn Watch,
-    sent: u64,
     unheard: u64,
 }
 
@@ -31,13 +30,7 @@ impl<'a> Outgoing<'a> {
             // Without it the transfer works as well, and only a stalled one costs more memory.
             let _ = SockRef::from(connection).set_tcp_notsent_lowat(NOTSENT_LOWAT);
         }
-        Outgoing { connection, watch, sent: 0, unheard: 0 }
-    }
-
-    /// Bytes sent so far.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
-        self.sent
+        Outgoing { connection, watch, unheard: 0 }
     }
 
     /// Sends `file` from `offset` to `end` as it is.
@@ -131,7 +124,6 @@ impl<'a> Outgoing<'a> {
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), DataError> {
-        self.sent += bytes;
         self.unheard += bytes;
         self.watch.pulse().moved(bytes);
         if self.unheard >= UNHEARD_MAX {

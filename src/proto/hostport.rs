@@ -121,6 +121,15 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// The address with IPv4 as IPv4; a link-local address keeps its scope.
+#[must_use]
+pub fn canonical_socket(address: SocketAddr) -> SocketAddr {
+    match (address, canonical(address.ip())) {
+        (SocketAddr::V6(_), ip @ IpAddr::V4(_)) => SocketAddr::new(ip, address.port()),
+        _ => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -5,7 +5,7 @@ use super::registry::{Refusal, Registry, SessionGuard};
 use super::wake::Wake;
 use crate::data::pulse::{Reason, Tick};
 use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
-use crate::proto::hostport::canonical;
+use crate::proto::hostport::canonical_socket;
 use crate::proto::reply::Reply;
 use crate::session::{Seat, goodbye};
 use crossbeam_channel::{Receiver, Sender};
@@ -139,7 +139,7 @@ impl Acceptor {
                     let stream = TcpStream::from(descriptor);
                     // A peer that is gone already has no address, and needs no answer.
                     if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
-                        self.admit(stream, SocketAddr::new(canonical(peer.ip()), peer.port()));
+                        self.admit(stream, canonical_socket(peer));
                     }
                 }
                 Err(error) => match remedy(error) {
@@ -175,7 +175,7 @@ impl Acceptor {
     }
 
     /// Sends away those whose time in the queue is up: the reaper has marked them, and no worker is free
-    /// to say it. The others keep their order.
+    /// to say it. The others keep their order, unless a worker takes one meanwhile.
     fn dismiss_expired(&self) {
         for _ in 0..self.queued.len() {
             let Ok(guard) = self.queued.try_recv() else { return };

@@ -3,8 +3,8 @@
 
 use crate::config::Config;
 use crate::limits::{
-    CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DESCRIPTORS_PER_SESSION, DESCRIPTORS_SPARE, LINE_MAX,
-    NAMES_BUFFER, NOTSENT_LOWAT, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
+    CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
+    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NOTSENT_LOWAT, PASSIVE_BACKLOG, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -50,7 +50,8 @@ impl LoadLine {
         let listeners = config.listen().len().max(1);
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
         // A data connection holds what is not sent and about as much on its way.
-        let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize;
+        let waiting = KERNEL_SOCKET + 2 * DATA_RECEIVE_BUFFER;
+        let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize + PASSIVE_BACKLOG.unsigned_abs() as usize * waiting;
         let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data;
         let slots = config.workers() + config.queue();

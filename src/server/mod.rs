@@ -161,14 +161,15 @@ fn start_threads(
     };
     let registry = Arc::new(Registry::new(caps(config)));
     let stopping = Arc::new(Stopping::default());
-    let wake = Arc::new(Wake::new().map_err(no_thread)?);
+    let no_descriptor = |error: io::Error| StartError(format!("a descriptor can't be had: {}", told(&error)));
+    let wake = Arc::new(Wake::new().map_err(no_descriptor)?);
     // Room for every slot: that the queue is full is found by the registry alone.
     let (queue, queued) = crossbeam_channel::bounded(config.workers() + config.queue());
     let workers =
         pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queued).map_err(no_thread)?;
     let acceptor =
         Acceptor::new(listeners, Arc::clone(&registry), (queue, queued), config.timeouts().queue, Arc::clone(&wake))
-            .map_err(no_thread)?;
+            .map_err(no_descriptor)?;
     let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
     let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
     let reaper = {
@@ -193,7 +194,7 @@ fn caps(config: &Config) -> Caps {
 fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePorts, StartError> {
     let range = config.passive_ports();
     let ports = PassivePorts::new(&range);
-    let address = listening.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip);
+    let address = listening.first().copied().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
     let free = ports.free(address, config.workers());
     if free < config.workers() {
         return Err(StartError(format!(

@@ -54,6 +54,7 @@ impl Stopping {
 struct Memory {
     visit: Option<Visit>,
     marked: Option<Tick>,
+    killed: bool,
     progress: Option<Progress>,
 }
 
@@ -144,7 +145,9 @@ fn pass(registry: &Registry, rules: Rules, stopping: &Stopping, acceptor: &Wake,
 fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
     if look.marked {
         let marked_at = *memory.marked.get_or_insert(look.now);
-        return if marked_at.age(look.now) >= KILL_GRACE { Verdict::Kill } else { Verdict::Leave };
+        let kill = !memory.killed && marked_at.age(look.now) >= KILL_GRACE;
+        memory.killed |= kill;
+        return if kill { Verdict::Kill } else { Verdict::Leave };
     }
     let at_rest = matches!(look.phase, Phase::Queued | Phase::Login | Phase::Command);
     if look.stop_all || (look.stop_idle && at_rest) {
@@ -161,7 +164,7 @@ fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
         return Verdict::Leave;
     }
     match look.phase {
-        Phase::Vacant | Phase::Transfer => Verdict::Leave,
+        Phase::Vacant | Phase::Transfer | Phase::Work => Verdict::Leave,
         Phase::Queued => Verdict::Mark(Reason::Queue),
         Phase::Login => Verdict::Mark(Reason::Login),
         Phase::Command => Verdict::Mark(Reason::Idle),
@@ -247,6 +250,7 @@ mod tests {
         assert_eq!(judge(&marked(5), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&marked(6), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&marked(7), RULES, &mut memory), Verdict::Kill);
+        assert_eq!(judge(&marked(8), RULES, &mut memory), Verdict::Leave, "it is done once");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::table::Table;
 pub use super::table::{AddressKey, Caps, Refusal};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
-use crate::proto::hostport::canonical;
+use crate::proto::hostport::canonical_socket;
 use crate::session::{CapReached, Ends, Seat};
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
@@ -100,7 +100,7 @@ impl Registry {
         peer: SocketAddr,
         until: Tick,
     ) -> Result<SessionGuard, (TcpStream, Refusal)> {
-        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+        let peer = canonical_socket(peer);
         let (index, number) = match self.table.lock().take(AddressKey::of(peer.ip()), &self.caps) {
             Ok(taken) => taken,
             Err(refusal) => return Err((stream, refusal)),
@@ -256,7 +256,7 @@ impl Seat for SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         // The reaper's handle first, then the socket, then the slot: the slot is free only when the
-        // descriptor is closed.
+        // descriptor is closed, or will be as soon as the reaper returns from shutting it down.
         if let Some(slot) = self.registry.slots.get(self.index) {
             *slot.occupant.lock() = None;
         }

@@ -5,15 +5,17 @@
 
 use crate::data::pulse::{Phase, Pulse, Tick};
 use crate::data::wait::{Stop, Watch, wait_to_reply};
-use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER};
+use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER, UNASKED_REPLIES};
 use crate::proto::command::Request;
-use crate::proto::hostport::canonical;
+use crate::proto::hostport::canonical_socket;
 use crate::proto::line::{LineBuffer, LineError};
 use crate::proto::reply::{self, Reply};
+use crate::session::transfer::Progress;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, getsockname, recv, send};
-use std::net::{IpAddr, SocketAddr};
+use socket2::SockRef;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -29,17 +31,12 @@ pub struct ControlConnection<'a> {
     reply_until: Option<Tick>,
     /// What no state of a session that is not logged in outlives.
     limit: Tick,
-    transfer: Transfer,
+    transfer: Progress,
     quit: bool,
-}
-
-/// What is known of the transfer that runs, for STAT.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Transfer {
-    /// Bytes that will be sent, where it is known.
-    pub expected: Option<u64>,
-    /// Bytes the session had moved when it began.
-    pub base: u64,
+    /// The client has closed its side after QUIT, which is no news any more.
+    peer_closed: bool,
+    /// Bytes of replies in the whole session.
+    written: usize,
 }
 
 /// What came instead of a command line.
@@ -72,8 +69,10 @@ impl<'a> ControlConnection<'a> {
             reply_timeout,
             reply_until: None,
             limit: Tick::NEVER,
-            transfer: Transfer::default(),
+            transfer: Progress::default(),
             quit: false,
+            peer_closed: false,
+            written: 0,
         }
     }
 
@@ -99,6 +98,10 @@ impl<'a> ControlConnection<'a> {
             };
             if let Some(input) = input {
                 self.lines.consume_line();
+                if phase == Phase::Command {
+                    // Whatever the command takes, it is not idle.
+                    self.pulse.enter(Phase::Work, Tick::NEVER);
+                }
                 return Ok(input);
             }
             self.flush()?;
@@ -149,7 +152,10 @@ impl<'a> ControlConnection<'a> {
                 break Ok(());
             };
             match send(self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => sent += count,
+                Ok(count) => {
+                    sent += count;
+                    self.written += count;
+                }
                 Err(Errno::AGAIN) => {
                     let until =
                         *self.reply_until.get_or_insert_with(|| Tick::now().after(self.reply_timeout).min(self.limit));
@@ -182,7 +188,7 @@ impl<'a> ControlConnection<'a> {
 
     /// A transfer begins: STAT will speak of it.
     pub fn begin_transfer(&mut self, expected: Option<u64>) {
-        self.transfer = Transfer { expected, base: self.pulse.total() };
+        self.transfer = Progress { expected, base: self.pulse.total() };
     }
 
     /// Whether QUIT came during a transfer.
@@ -193,17 +199,32 @@ impl<'a> ControlConnection<'a> {
 
     /// The server's address of this connection, IPv4 as IPv4; `None` where the connection is broken.
     #[must_use]
-    pub fn local_address(&self) -> Option<IpAddr> {
+    pub fn local_address(&self) -> Option<SocketAddr> {
         let address = SocketAddr::try_from(getsockname(self.socket).ok()?).ok()?;
-        Some(canonical(address.ip()))
+        Some(canonical_socket(address))
     }
 
-    /// Writes what waits and throws away what the client still sends, within bounds, so that closing the
-    /// socket does not destroy the last reply with a reset.
-    pub fn goodbye(&mut self) {
+    /// Writes what waits, and sees it off: a client that reads nothing must not leave the kernel with
+    /// replies for somebody who is gone. Where the server ends the session, what the client still sends
+    /// is thrown away within bounds, so that closing does not destroy the last reply with a reset.
+    pub fn goodbye(&mut self, drain: bool) {
         if self.flush().is_err() {
+            self.give_up();
             return;
         }
+        if drain {
+            self.throw_away();
+        }
+        // A few short replies are not worth the question.
+        if self.written > UNASKED_REPLIES {
+            let asked = SockRef::from(&self.socket).set_tcp_notsent_lowat(1);
+            if asked.is_err() || wait_to_reply(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
+                self.give_up();
+            }
+        }
+    }
+
+    fn throw_away(&mut self) {
         let mut drained = 0;
         let mut waste = [0u8; 1024];
         while drained < GOODBYE_DRAIN_MAX {
@@ -212,6 +233,11 @@ impl<'a> ControlConnection<'a> {
                 _ => break,
             }
         }
+    }
+
+    /// Closing is to free what was not sent.
+    fn give_up(&self) {
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Whether the session may go on.
@@ -251,26 +277,18 @@ impl<'a> ControlConnection<'a> {
             Ok(request) if request.verb.gate.during_transfer && request.argument.is_empty() => request.verb.name,
             _ => return Ok(false),
         };
+        debug_assert!(matches!(name, "ABOR" | "QUIT" | "STAT" | "NOOP"), "{name} is not served here");
         self.lines.consume_line();
         match name {
             "ABOR" => return Err(Stop::Abort),
             "QUIT" => self.quit = true,
             "STAT" => {
-                let status = self.status();
+                let status = self.transfer.status(self.pulse.total());
                 self.send(&status)?;
             }
-            _ => self.send(&Reply::new(200, "NOOP: the transfer goes on."))?,
+            _ => self.send(&Reply::new(200, "NOOP ok."))?,
         }
         Ok(true)
-    }
-
-    fn status(&self) -> Reply {
-        let moved = self.pulse.total().saturating_sub(self.transfer.base);
-        let text = match self.transfer.expected {
-            Some(expected) => format!("Status: {moved} of {expected} bytes transferred"),
-            None => format!("Status: {moved} bytes transferred"),
-        };
-        Reply::with(213, text)
     }
 
     /// Whether a line waits that can only be served after the transfer.
@@ -291,10 +309,9 @@ impl Watch for ControlConnection<'_> {
     fn prepare(&mut self) -> Result<PollFlags, Stop> {
         while !self.quit && self.serve()? {}
         self.flush()?;
-        Ok(if self.quit {
-            // The client may have closed its side already; only a broken connection is news.
+        Ok(if self.peer_closed {
             PollFlags::empty()
-        } else if self.holds_a_line() {
+        } else if self.quit || self.holds_a_line() {
             PollFlags::RDHUP
         } else {
             PollFlags::IN | PollFlags::RDHUP
@@ -308,6 +325,11 @@ impl Watch for ControlConnection<'_> {
         }
         if events.contains(PollFlags::IN) {
             return self.receive(RecvFlags::DONTWAIT);
+        }
+        if self.quit {
+            // It may well close after QUIT; the transfer goes on.
+            self.peer_closed = true;
+            return Ok(());
         }
         // Closed by the client while a command still waits: there is nobody left to serve it for.
         Err(Stop::ControlLost)

@@ -78,7 +78,11 @@ impl<S: Seat> Session<'_, S> {
         self.control.send_first(213, b"Status follows:")?;
         let Work { names, read, .. } = &mut *self.work;
         match listing.write(&self.context.root, names, read, &mut ControlSink(&mut self.control)) {
-            Err(DataError::Stopped(stop)) => Err(stop),
+            Err(DataError::Stopped(stop)) => {
+                // Whatever is said next, this reply has to end first.
+                let _ = self.control.send(&Reply::new(213, "End of status: it is not complete."));
+                Err(stop)
+            }
             Err(_) => Ok(Reply::new(213, "End of status: it is not complete.")),
             Ok(()) => Ok(Reply::new(213, "End of status")),
         }

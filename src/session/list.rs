@@ -135,9 +135,21 @@ impl Listing {
             Some(pattern) => glob::matches(pattern, name),
             None => self.hidden != Hidden::No || !name.starts_with(b"."),
         };
+        // Reading the names of a large folder takes time as well, in which the client is to be heard.
+        let (mut seen, mut stopped) = (0u32, None);
+        let fit = names.collect(folder, read, |name| {
+            seen = seen.wrapping_add(1);
+            if seen.is_multiple_of(BREATH) && stopped.is_none() {
+                stopped = sink.breathe().err();
+            }
+            stopped.is_none() && keep(name)
+        });
+        if let Some(error) = stopped {
+            return Err(error);
+        }
         let mut emitter =
             Emitter { listing: self, root, folder, path, line, target: [0; crate::limits::PATH_MAX], seen: 0, sink };
-        match names.collect(folder, read, keep) {
+        match fit {
             Ok(Fit::All) => names.sorted().try_for_each(|name| emitter.emit(name)),
             Ok(Fit::TooMany) => {
                 let mut entries = folder.entries(read).map_err(|_| DataError::Local)?;

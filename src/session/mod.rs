@@ -119,7 +119,7 @@ struct Session<'a, S: Seat> {
     control: ControlConnection<'a>,
     work: &'a mut Work,
     ends: Ends,
-    local: Option<IpAddr>,
+    local: Option<SocketAddr>,
     login: Login<S::Login>,
     login_until: Tick,
     login_failures: u32,
@@ -161,11 +161,8 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
         let _ = session.control.send(&goodbye(reason));
     }
     session.port = DataPort::None;
-    match end {
-        // Nothing more is expected of the client, or there is nobody to speak to.
-        End::Quit | End::Lost => drop(session.control.flush()),
-        End::Refused | End::Marked(_) => session.control.goodbye(),
-    }
+    // After QUIT nothing more is expected of the client; where it is gone there is nobody to hear.
+    session.control.goodbye(matches!(end, End::Refused | End::Marked(_)));
     end
 }
 
@@ -231,7 +228,7 @@ impl<S: Seat> Session<'_, S> {
     }
 
     /// The server's address of the control connection, asked for once.
-    fn local(&mut self) -> Option<IpAddr> {
+    fn local(&mut self) -> Option<SocketAddr> {
         if self.local.is_none() {
             self.local = self.control.local_address();
         }

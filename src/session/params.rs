@@ -1,16 +1,16 @@
 //! Transfer parameters: TYPE, REST, OPTS MLST, and where data connections come from and go to.
 
 use super::{Session, answer};
+use crate::config::plain;
 use crate::data::port::DataPort;
 use crate::limits::ACTIVE_PORT_MIN;
-use crate::proto::command::SyntaxError;
-use crate::proto::hostport::{EpsvArgument, canonical, extended_passive_text, passive_text};
+use crate::proto::hostport::{EpsvArgument, canonical_socket, extended_passive_text, passive_text};
 use crate::proto::listing::Facts;
 use crate::proto::params::{RepresentationType, RestartMarker};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
 use if_addrs::IfAddr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 impl<S: Seat> Session<'_, S> {
     pub(super) fn set_type(&mut self, representation: RepresentationType) -> Reply {
@@ -42,11 +42,19 @@ impl<S: Seat> Session<'_, S> {
         if !self.context.config.active() {
             return Reply::new(502, "Active mode is not offered here: use PASV or EPSV.");
         }
-        if canonical(remote.ip()) != self.peer() || remote.port() < ACTIVE_PORT_MIN {
+        let (peer, mut remote) = (self.peer(), canonical_socket(remote));
+        // lftp writes «::» for its own address.
+        if remote.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && peer.is_ipv6() {
+            remote.set_ip(peer);
+        }
+        if remote.ip() != peer || remote.port() < ACTIVE_PORT_MIN {
             return Reply::new(504, "Data connections go to the client's own address only, from port 1024 on.");
         }
         let Some(local) = self.local() else { return no_address() };
-        self.port = DataPort::Active { remote: SocketAddr::new(canonical(remote.ip()), remote.port()), local };
+        if let (SocketAddr::V6(remote), SocketAddr::V6(from)) = (&mut remote, self.ends.peer) {
+            remote.set_scope_id(from.scope_id());
+        }
+        self.port = DataPort::Active { remote, local };
         Reply::new(200, "Data port noted: send the transfer command.")
     }
 
@@ -56,7 +64,7 @@ impl<S: Seat> Session<'_, S> {
             return after_epsv_all();
         }
         let Some(local) = self.local() else { return no_address() };
-        let IpAddr::V4(own) = local else {
+        let IpAddr::V4(own) = local.ip() else {
             return Reply::new(425, "PASV is for IPv4: use EPSV.");
         };
         match self.listen(local) {
@@ -88,7 +96,7 @@ impl<S: Seat> Session<'_, S> {
         Reply::new(225, "Nothing to abort: no transfer is in progress.")
     }
 
-    fn listen(&mut self, address: IpAddr) -> Result<u16, Reply> {
+    fn listen(&mut self, address: SocketAddr) -> Result<u16, Reply> {
         match self.context.ports.listen(address) {
             Ok(listener) => {
                 let port = listener.port();
@@ -96,7 +104,7 @@ impl<S: Seat> Session<'_, S> {
                 Ok(port)
             }
             Err(error) => {
-                log::warn!("no passive port at {address}: {error}");
+                log::debug!("{}: no passive port at {}: {}", self.ends.peer, address.ip(), plain(&error));
                 Err(Reply::new(425, "Can't open a passive port now; try again later."))
             }
         }
@@ -126,7 +134,7 @@ fn is_near(peer: IpAddr, networks: &[IfAddr]) -> bool {
 }
 
 fn after_epsv_all() -> Reply {
-    answer::syntax(SyntaxError::Argument)
+    Reply::new(501, "Only EPSV is used after EPSV ALL.")
 }
 
 fn no_address() -> Reply {
@@ -136,11 +144,10 @@ fn no_address() -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use if_addrs::{IfOperStatus, Ifv4Addr};
+    use if_addrs::Ifv4Addr;
 
     #[test]
     fn those_in_a_network_of_the_host_are_near() {
-        let _ = IfOperStatus::Up;
         let network = IfAddr::V4(Ifv4Addr {
             ip: Ipv4Addr::new(192, 168, 1, 9),
             netmask: Ipv4Addr::new(255, 255, 255, 0),

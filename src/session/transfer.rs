@@ -8,6 +8,29 @@ use crate::proto::pathname::{Escaped, VirtualPath};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
 
+/// What is known of the transfer that runs, for STAT.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// Bytes that will be sent, where it is known.
+    pub(super) expected: Option<u64>,
+    /// Bytes the session had moved when it began.
+    pub(super) base: u64,
+}
+
+impl Progress {
+    /// The answer to STAT, where the session has moved `total` bytes by now.
+    pub(super) fn status(&self, total: u64) -> Reply {
+        let moved = total.saturating_sub(self.base);
+        Reply::with(
+            213,
+            match self.expected {
+                Some(expected) => format!("Status: {moved} of {expected} bytes transferred"),
+                None => format!("Status: {moved} bytes transferred"),
+            },
+        )
+    }
+}
+
 impl<S: Seat> Session<'_, S> {
     /// Runs one transfer over `port`. `opening` is the preliminary reply, sent once the data connection
     /// is open; `expected` the number of bytes where it is known; `send` moves them.

@@ -933,3 +933,57 @@ fn a_client_that_keeps_its_data_connection_open_until_226_gets_it() {
         drop(data);
     }
 }
+
+/// Sockets of TCP that belong to nobody, on the whole host, at this port.
+fn left_behind(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let local = format!(":{port:04X}");
+    // 06 is TIME_WAIT, which holds no data; the inode of a socket that nobody has is 0.
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|row| row[1].ends_with(&local) && row[3] != "06" && row[9] == "0")
+        .count()
+}
+
+#[test]
+fn one_who_closes_first_and_reads_nothing_leaves_no_orphan() {
+    let (_folder, root) = tree();
+    let server = Server::start(&root, &["--stall-timeout", "500ms"]);
+    let mut client = server.login();
+    let data = passive_with_a_small_window(&mut client);
+    let port = data.peer_addr().expect("connected").port();
+    data.shutdown(Shutdown::Write).expect("connected");
+    client.expect("REST 3025728", "350 ");
+    client.expect("RETR big.bin", "150 ");
+    expect_reply(&mut client, "426 ");
+    eventually("the kernel to have let go", || left_behind(port) == 0);
+    client.expect("NOOP", "200 ");
+}
+
+#[test]
+fn after_quit_a_stalled_transfer_is_still_told_421() {
+    let (_folder, root) = tree_with_sparse();
+    let server = Server::start(&root, &["--stall-timeout", "1s"]);
+    let mut client = server.login();
+    let data = passive_with_a_small_window(&mut client);
+    client.expect("RETR sparse", "150 ");
+    client.send("QUIT");
+    expect_reply(&mut client, "421 ");
+    client.expect_end();
+    drop(data);
+}
+
+#[test]
+fn a_long_answer_to_stat_is_not_idle() {
+    let (_folder, root) = tree();
+    for number in 0..20_000 {
+        fs::write(root.join(format!("empty/{number:05}")), b"").expect("a file");
+    }
+    let server = Server::start(&root, &["--idle-timeout", "100ms"]);
+    let mut client = server.connect();
+    client.log_in();
+    let reply = client.expect("STAT empty", "213-");
+    assert_eq!(reply.lines().count(), 20_002, "all of it, and no 421 inside");
+}
