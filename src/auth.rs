@@ -14,6 +14,12 @@ pub struct UserId(u32);
 impl UserId {
     /// The anonymous user.
     pub const ANONYMOUS: UserId = UserId(1);
+
+    /// The name for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        "anonymous"
+    }
 }
 
 impl Principal {

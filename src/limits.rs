@@ -117,6 +117,19 @@ pub const REAPER_TICK: Duration = Duration::from_millis(100);
 /// How long a worker may take to say 421 and leave after the reaper has marked its session.
 pub const KILL_GRACE: Duration = Duration::from_secs(2);
 
+/// Idle timeouts after which a session that has moved no data ends, however many NOOPs it sends.
+pub const CAMPING: u32 = 12;
+
+/// How often the reaper compares what the registry says with what the workers do.
+pub const AUDIT_EVERY: Duration = Duration::from_secs(1);
+
+/// Audits in a row that must disagree before it is a defect: sessions on their way from the queue to a
+/// worker are in neither for a moment.
+pub const AUDITS_AGREE: u32 = 5;
+
+/// Bytes of a pathname that are kept for the state of the server.
+pub const NOTE_MAX: usize = 120;
+
 /// What the reaper adds to a deadline that a worker enforces itself, before it steps in.
 pub const BACKSTOP: Duration = Duration::from_secs(2);
 
@@ -141,6 +154,18 @@ pub const WORKERS_MAX: usize = 16_384;
 pub const QUEUE: usize = 64;
 /// Most connections that may wait for a worker.
 pub const QUEUE_MAX: usize = 16_384;
+/// Most workers of `--workers auto`: more has to be meant.
+pub const WORKERS_AUTO_MAX: usize = 1024;
+/// Least `--memory-limit` in bytes: one worker does not fit less.
+pub const MEMORY_LIMIT_MIN: u64 = 1024 * 1024;
+/// `--shed-after`: longer than a person's or a program's pause between two commands of one task, and
+/// short enough that a newcomer is in within 3 s.
+pub const SHED_AFTER: Duration = Duration::from_secs(2);
+/// How long an address whose session was shed is turned away while room is short: otherwise whoever was
+/// sent away is the first to ask for the place that this made free, and mostly gets it.
+pub const SHED_PENALTY: Duration = Duration::from_secs(5);
+/// A transfer that has not moved for this many times `--shed-after` may be shed as well.
+pub const SHED_STALLED: u32 = 5;
 /// `--stack-size` in bytes: workers use no recursion and no large arrays.
 pub const STACK_SIZE: u64 = 128 * 1024;
 /// Least stack in bytes: below it the runtime itself may not fit.

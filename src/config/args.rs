@@ -49,7 +49,8 @@ pub(super) struct ServeArgs {
     #[argh(option)]
     pub(super) listen: Vec<String>,
 
-    /// sessions served at once, each by a thread of its own (default 256)
+    /// sessions served at once, each by a thread of its own, or auto for as many as the limits of
+    /// memory and descriptors carry (default 256)
     #[argh(option)]
     pub(super) workers: Option<String>,
 
@@ -60,6 +61,16 @@ pub(super) struct ServeArgs {
     /// stack of each worker, a size (default 128K)
     #[argh(option)]
     pub(super) stack_size: Option<String>,
+
+    /// memory that the worst case must fit, a size or off; the limit of the cgroup counts in any
+    /// case (default off)
+    #[argh(option)]
+    pub(super) memory_limit: Option<String>,
+
+    /// time without a transfer after which a session may be ended for those who wait, once all
+    /// workers are busy (default 2s)
+    #[argh(option)]
+    pub(super) shed_after: Option<String>,
 
     /// time without a command after which a session ends (default 5m)
     #[argh(option)]
@@ -362,6 +373,8 @@ mod tests {
             ("--workers", number(limits::WORKERS)),
             ("--queue", number(limits::QUEUE)),
             ("--stack-size", size(limits::STACK_SIZE)),
+            ("--memory-limit", "(default off)".to_owned()),
+            ("--shed-after", time(limits::SHED_AFTER)),
             ("--idle-timeout", time(limits::IDLE_TIMEOUT)),
             ("--login-timeout", time(limits::LOGIN_TIMEOUT)),
             ("--data-timeout", time(limits::DATA_TIMEOUT)),

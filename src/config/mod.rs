@@ -7,13 +7,13 @@ mod addresses;
 mod args;
 mod banner;
 mod problems;
+mod timeouts;
 mod units;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use log::LevelFilter;
 
@@ -21,6 +21,7 @@ use self::args::{ServeArgs, Typed};
 pub(crate) use self::problems::plain;
 pub use self::problems::{ConfigError, ErrorKind};
 use self::problems::{Fault, Problems};
+pub use self::timeouts::Timeouts;
 use crate::limits;
 
 /// `--listen`: the port of the default address. Port 21 would need privileges.
@@ -36,6 +37,8 @@ const MAX_PER_ADDRESS_MIN: usize = 4;
 /// Largest `--min-rate` in bytes a second that is believed to be meant; over the longest stall
 /// timeout it still fits a `u64`.
 const MIN_RATE_MAX: u64 = 1 << 30;
+/// Most bytes of `--memory-limit` that are believed to be meant.
+const MEMORY_LIMIT_MAX: u64 = 1 << 44;
 
 /// Most sessions that there can be, so also the most that a cap on some of them can mean.
 const SESSIONS_MAX: usize = limits::WORKERS_MAX + limits::QUEUE_MAX;
@@ -73,13 +76,15 @@ pub struct Config {
     listen: Vec<SocketAddr>,
     listen_is_default: bool,
     workers: usize,
+    workers_auto: bool,
     queue: usize,
+    memory_limit: Option<u64>,
     stack_size: usize,
     timeouts: Timeouts,
     min_rate: Option<u64>,
-    max_per_address: Option<usize>,
-    max_per_user: Option<usize>,
-    max_unauthenticated: Option<usize>,
+    max_per_address: Cap,
+    max_per_user: Cap,
+    max_unauthenticated: Cap,
     passive_ports: RangeInclusive<u16>,
     passive_address: Option<Ipv4Addr>,
     active: bool,
@@ -87,24 +92,23 @@ pub struct Config {
     log_level: Option<LevelFilter>,
 }
 
-/// How long each state may last: from [`limits::TIMEOUT_MIN`] to [`limits::TIMEOUT_MAX`].
+/// A cap as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `--idle-timeout`: at the prompt, without a command.
-    pub idle: Duration,
-    /// `--login-timeout`: from the start of the session until it is logged in; nothing extends it.
-    pub login: Duration,
-    /// `--data-timeout`: until a data connection is there.
-    pub data: Duration,
-    /// `--stall-timeout`: in a transfer, without a byte moved; also the window of
-    /// [`Config::min_rate`].
-    pub stall: Duration,
-    /// `--queue-timeout`: waiting for a worker.
-    pub queue: Duration,
-    /// `--grace`: for transfers to finish when the server is told to stop.
-    pub grace: Duration,
-    /// `--session-timeout`: a whole session, `None` for as long as it likes.
-    pub session: Option<Duration>,
+enum Cap {
+    /// Not typed: it follows from the number of workers.
+    Derived,
+    Off,
+    At(usize),
+}
+
+impl Cap {
+    fn or(self, derived: Option<usize>) -> Option<usize> {
+        match self {
+            Cap::Derived => derived,
+            Cap::Off => None,
+            Cap::At(cap) => Some(cap),
+        }
+    }
 }
 
 impl Config {
@@ -131,6 +135,25 @@ impl Config {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Whether the number of workers is to follow from the limits of the host: `--workers auto`.
+    #[must_use]
+    pub fn workers_auto(&self) -> bool {
+        self.workers_auto
+    }
+
+    /// The same with this many workers, at least one, and the caps that follow from it.
+    #[must_use]
+    pub fn with_workers(self, workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self { workers, workers_auto: false, ..self }
+    }
+
+    /// `--memory-limit` in bytes; `None` where there is none but the host's.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit
     }
 
     /// Connections that may wait for a worker: from 1 to [`limits::QUEUE_MAX`].
@@ -161,19 +184,19 @@ impl Config {
     /// `--max-per-ip`: sessions for each client address (IPv6: each /64); at least 1.
     #[must_use]
     pub fn max_per_address(&self) -> Option<usize> {
-        self.max_per_address
+        self.max_per_address.or(Some((self.workers / 4).max(MAX_PER_ADDRESS_MIN)))
     }
 
     /// Sessions for each user; at least 1.
     #[must_use]
     pub fn max_per_user(&self) -> Option<usize> {
-        self.max_per_user
+        self.max_per_user.or(None)
     }
 
     /// Connections that are not logged in, those that wait for a worker included; at least 1.
     #[must_use]
     pub fn max_unauthenticated(&self) -> Option<usize> {
-        self.max_unauthenticated
+        self.max_unauthenticated.or(Some((self.workers / 2).saturating_add(self.queue)))
     }
 
     /// The ports for passive data connections: at least [`Config::workers`] of them, none of them
@@ -212,9 +235,14 @@ impl Config {
 
     fn new(args: ServeArgs, root: Option<OsString>) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
-        let timeouts = timeouts(&args, &mut problems);
-        let workers = problems
-            .value("--workers", &args.workers, limits::WORKERS, |value| units::count(value, 1..=limits::WORKERS_MAX));
+        let timeouts = timeouts::parse(&args, &mut problems);
+        let workers = problems.value("--workers", &args.workers, Some(limits::WORKERS), |value| match value {
+            "auto" => Ok(None),
+            value => units::count(value, 1..=limits::WORKERS_MAX).map(Some).map_err(|expected| expected + " or auto"),
+        });
+        let memory_limit = problems.value("--memory-limit", &args.memory_limit, None, |value| {
+            units::or_off(value, |value| units::size(value, limits::MEMORY_LIMIT_MIN..=MEMORY_LIMIT_MAX))
+        });
         let queue =
             problems.value("--queue", &args.queue, limits::QUEUE, |value| units::count(value, 1..=limits::QUEUE_MAX));
         let stack_size = problems.value("--stack-size", &args.stack_size, limits::STACK_SIZE, |value| {
@@ -223,30 +251,31 @@ impl Config {
         let min_rate = problems.value("--min-rate", &args.min_rate, Some(limits::MIN_RATE), |value| {
             units::or_off(value, |value| units::size(value, 1..=MIN_RATE_MAX))
         });
-        let per_address = Some((workers / 4).max(MAX_PER_ADDRESS_MIN));
-        let unauthenticated = Some((workers / 2).saturating_add(queue));
-        let mut cap = |flag, typed, default| {
+        let mut cap = |flag, typed| {
             let count = |value: &str| units::count(value, 1..=SESSIONS_MAX);
-            problems.value(flag, typed, default, |value| units::or_off(value, count))
+            let parse = |value: &str| units::or_off(value, count).map(|cap| cap.map_or(Cap::Off, Cap::At));
+            problems.value(flag, typed, Cap::Derived, parse)
         };
-        let max_per_address = cap("--max-per-ip", &args.max_per_ip, per_address);
-        let max_per_user = cap("--max-per-user", &args.max_per_user, None);
-        let max_unauthenticated = cap("--max-unauthenticated", &args.max_unauthenticated, unauthenticated);
+        let max_per_address = cap("--max-per-ip", &args.max_per_ip);
+        let max_per_user = cap("--max-per-user", &args.max_per_user);
+        let max_unauthenticated = cap("--max-unauthenticated", &args.max_unauthenticated);
         let banner = banner::lines(args.banner.as_deref().unwrap_or(DEFAULT_BANNER));
         let passive_address = args.passive_address.as_deref().map(addresses::passive);
         let config = Self {
             root: root_folder(root, &mut problems),
             listen: listen(&args.listen, &mut problems),
             listen_is_default: args.listen.is_empty(),
-            workers,
+            workers: workers.unwrap_or(limits::WORKERS),
+            workers_auto: workers.is_none(),
             queue,
+            memory_limit,
             stack_size: usize::try_from(stack_size).unwrap_or(usize::MAX),
             timeouts,
             min_rate,
             max_per_address,
             max_per_user,
             max_unauthenticated,
-            passive_ports: passive_ports(&args, workers, &mut problems),
+            passive_ports: passive_ports(&args, workers.unwrap_or(1), &mut problems),
             passive_address: passive_address.and_then(|address| problems.note("--passive-address", address)),
             active: !args.no_active,
             banner: problems.note("--banner", banner).unwrap_or_default(),
@@ -263,20 +292,6 @@ fn root_folder(typed: Option<OsString>, problems: &mut Problems) -> PathBuf {
         problems.add("ROOT", Fault::usage("\"\" is not a folder".to_owned()));
     }
     root.into()
-}
-
-fn timeouts(args: &ServeArgs, problems: &mut Problems) -> Timeouts {
-    let session = |value: &str| units::or_off(value, units::time);
-    let mut time = |flag, typed, default| problems.value(flag, typed, default, units::time);
-    Timeouts {
-        idle: time("--idle-timeout", &args.idle_timeout, limits::IDLE_TIMEOUT),
-        login: time("--login-timeout", &args.login_timeout, limits::LOGIN_TIMEOUT),
-        data: time("--data-timeout", &args.data_timeout, limits::DATA_TIMEOUT),
-        stall: time("--stall-timeout", &args.stall_timeout, limits::STALL_TIMEOUT),
-        queue: time("--queue-timeout", &args.queue_timeout, limits::QUEUE_TIMEOUT),
-        grace: time("--grace", &args.grace, limits::GRACE),
-        session: problems.value("--session-timeout", &args.session_timeout, None, session),
-    }
 }
 
 fn listen(typed: &[String], problems: &mut Problems) -> Vec<SocketAddr> {
@@ -356,6 +371,7 @@ mod tests {
             queue: limits::QUEUE_TIMEOUT,
             grace: limits::GRACE,
             session: None,
+            shed: limits::SHED_AFTER,
         };
         assert_eq!(*config.timeouts(), timeouts);
         assert_eq!(config.min_rate(), Some(limits::MIN_RATE));
@@ -379,6 +395,7 @@ mod tests {
             limits::STALL_TIMEOUT,
             limits::QUEUE_TIMEOUT,
             limits::GRACE,
+            limits::SHED_AFTER,
         ] {
             assert_eq!(time(timeout), timeout);
         }
@@ -393,8 +410,11 @@ mod tests {
 
     #[test]
     fn good_values_reach_their_accessor() {
-        let cases: [Case; 21] = [
+        let cases: [Case; 24] = [
             ("--workers", |c| c.workers().to_string(), &[("1", "1"), ("10000", "10000")]),
+            ("--workers", |c| c.workers_auto().to_string(), &[("auto", "true"), ("1", "false")]),
+            ("--memory-limit", |c| format!("{:?}", c.memory_limit()), &[("off", "None"), ("64M", "Some(67108864)")]),
+            ("--shed-after", |c| format!("{:?}", c.timeouts().shed), &[("500ms", "500ms")]),
             ("--queue", |c| c.queue().to_string(), &[("1", "1"), ("16384", "16384")]),
             ("--stack-size", |c| c.stack_size().to_string(), &[("64K", "65536"), ("64MiB", "67108864")]),
             ("--idle-timeout", |c| format!("{:?}", c.timeouts().idle), &[("100ms", "100ms"), ("7d", "604800s")]),
@@ -452,7 +472,9 @@ mod tests {
         let time = "a time from 100ms to 7d";
         let sessions = "a whole number from 1 to 32768 or off";
         let cases = [
-            ("--workers", &["0", "16385", "x", ""][..], "a whole number from 1 to 16384".to_owned()),
+            ("--workers", &["0", "16385", "x", ""][..], "a whole number from 1 to 16384 or auto".to_owned()),
+            ("--memory-limit", &["0", "1023K", "32768G"], "a size from 1M to 16384G or off".to_owned()),
+            ("--shed-after", &["0", "off"], time.to_owned()),
             ("--queue", &["0", "16385", "-1"], "a whole number from 1 to 16384".to_owned()),
             ("--stack-size", &["63K", "65M", "off"], "a size from 64K to 64M".to_owned()),
             ("--min-rate", &["0", "2G", "slow"], "a size from 1 to 1G or off".to_owned()),
@@ -515,7 +537,7 @@ mod tests {
         // A flag that is wrong by itself says nothing about the other.
         assert_eq!(
             error(&["--passive-ports", "50000-50001", "--workers", "x"]),
-            "--workers: \"x\" is not a whole number from 1 to 16384"
+            "--workers: \"x\" is not a whole number from 1 to 16384 or auto"
         );
     }
 
@@ -547,7 +569,7 @@ mod tests {
             "--grace: \"x\" is not a time from 100ms to 7d",
             "--listen: \"::\" is not HOST:PORT, [IPv6]:PORT, :PORT or a port",
             "--listen: \"a b\" is not HOST:PORT, [IPv6]:PORT, :PORT or a port",
-            "--workers: \"0\" is not a whole number from 1 to 16384",
+            "--workers: \"0\" is not a whole number from 1 to 16384 or auto",
         ];
         assert_eq!(lines, expected);
         assert_eq!(error.to_string().lines().count(), expected.len());

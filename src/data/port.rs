@@ -153,6 +153,7 @@ impl DataConnection {
     /// # Errors
     /// [`DataError::Broken`] where the peer did not take it all.
     pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
+        watch.pulse().worked();
         self.drain(watch, timeout)?;
         let until = Tick::now().after(FIN_WAIT);
         watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));

@@ -68,6 +68,24 @@ pub enum Phase {
     Reply,
 }
 
+impl Phase {
+    /// What the session does, in words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Vacant => "vacant",
+            Phase::Queued => "queued",
+            Phase::Login => "at the prompt, not logged in",
+            Phase::Command => "at the prompt",
+            Phase::Work => "doing what it was asked for",
+            Phase::Connect => "waiting for a data connection",
+            Phase::Transfer => "in a transfer",
+            Phase::Finish => "ending a transfer",
+            Phase::Reply => "waiting for its replies to be read",
+        }
+    }
+}
+
 /// Why the server ends a session; each has one text after 421.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -90,11 +108,13 @@ pub enum Reason {
     Queue,
     /// The server is stopping.
     Shutdown,
+    /// Others wait, and it did nothing.
+    Shed,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Idle,
         Reason::Login,
         Reason::Connect,
@@ -104,6 +124,7 @@ impl Reason {
         Reason::Session,
         Reason::Queue,
         Reason::Shutdown,
+        Reason::Shed,
     ];
 }
 
@@ -125,6 +146,7 @@ pub struct Pulse {
     phase: AtomicU8,
     deadline: AtomicU64,
     moved: AtomicU64,
+    worked: AtomicU64,
     mark: AtomicU8,
 }
 
@@ -134,6 +156,7 @@ impl Default for Pulse {
             phase: AtomicU8::new(Phase::Vacant as u8),
             deadline: AtomicU64::new(Tick::NEVER.0),
             moved: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
             mark: AtomicU8::new(0),
         }
     }
@@ -144,6 +167,7 @@ impl Pulse {
     pub fn reset(&self, phase: Phase, deadline: Tick) {
         self.mark.store(0, SeqCst);
         self.moved.store(0, Relaxed);
+        self.worked();
         self.enter(phase, deadline);
     }
 
@@ -171,6 +195,18 @@ impl Pulse {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.moved.load(Relaxed)
+    }
+
+    /// The session has done what a session is for: it came, logged in, or moved data. Commands alone,
+    /// NOOP above all, are no work.
+    pub fn worked(&self) {
+        self.worked.store(Tick::now().0, Relaxed);
+    }
+
+    /// When the session last did so.
+    #[must_use]
+    pub fn worked_at(&self) -> Tick {
+        Tick(self.worked.load(Relaxed))
     }
 
     /// Marks the session to be ended; the first reason stays. Returns whether this was the first.

@@ -248,7 +248,9 @@ fn next_backoff(last: Duration) -> Duration {
 
 fn refused(refusal: Refusal) -> Reply {
     match refusal {
-        Refusal::Full | Refusal::Unauthenticated => Reply::new(421, "There are too many users now; try again later."),
+        Refusal::Full | Refusal::Unauthenticated | Refusal::Shed => {
+            Reply::new(421, "There are too many users now; try again later.")
+        }
         Refusal::Address => Reply::new(421, "There are too many connections from your address; try again later."),
         Refusal::Stopping => goodbye(Reason::Shutdown),
     }

@@ -1,10 +1,12 @@
 //! The load line: the worst case of everything the server can use, computed from the flags before the
 //! first client connects, and held against the limits of the host.
 
+use super::host;
 use crate::config::Config;
 use crate::limits::{
     CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
     DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NOTSENT_LOWAT, PASSIVE_BACKLOG, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
+    WORKERS_AUTO_MAX, WORKERS_MAX,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -36,71 +38,194 @@ pub struct LoadLine {
     descriptors: usize,
 }
 
-/// The host can't carry the load line.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Overloaded {
-    needed: usize,
-    allowed: u64,
+/// What the host and the flags allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Bytes of memory, and whose limit that is; `None` where nobody sets one.
+    pub memory: Option<(u64, MemoryLimit)>,
+    /// The hard limit of descriptors; `None` where there is none.
+    pub descriptors: Option<u64>,
 }
 
-impl LoadLine {
-    /// Computes it from the flags.
+/// Whose limit of memory it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// `--memory-limit`.
+    Flag,
+    /// The cgroup of this process, or one above it.
+    Cgroup,
+}
+
+/// The host can't carry the load line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Overloaded {
+    /// Not enough descriptors.
+    Descriptors {
+        /// How many the flags need.
+        needed: usize,
+        /// The hard limit.
+        allowed: u64,
+    },
+    /// Not enough memory.
+    Memory {
+        /// Bytes of the worst case.
+        needed: usize,
+        /// Bytes that are allowed.
+        allowed: u64,
+        /// By whom.
+        by: MemoryLimit,
+        /// Workers that would fit; none does where this is 0.
+        fitting: usize,
+    },
+}
+
+impl Allowed {
+    /// Asks the flags and the host.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn now(config: &Config) -> Self {
+        let flag = config.memory_limit().map(|bytes| (bytes, MemoryLimit::Flag));
+        let cgroup = host::cgroup_memory().map(|bytes| (bytes, MemoryLimit::Cgroup));
+        Allowed {
+            memory: flag.into_iter().chain(cgroup).min_by_key(|(bytes, _)| *bytes),
+            descriptors: getrlimit(Resource::Nofile).maximum,
+        }
+    }
+
+    /// The configuration with the number of workers settled: for `--workers auto` the largest pool
+    /// that fits.
+    #[must_use]
+    pub fn settle(&self, config: Config) -> Config {
+        if !config.workers_auto() {
+            return config;
+        }
+        let ports = config.passive_ports().len();
+        let most = self.fitting(&config).min(ports).min(WORKERS_AUTO_MAX);
+        config.with_workers(most)
+    }
+
+    /// How many workers fit, with all else as it is.
+    fn fitting(&self, config: &Config) -> usize {
+        let costs = Costs::of(config);
+        let by_memory = self.memory.map_or(usize::MAX, |(bytes, _)| {
+            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(costs.fixed) / costs.worker
+        });
+        let by_descriptors = self.descriptors.map_or(usize::MAX, |descriptors| {
+            let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+            descriptors.saturating_sub(costs.fixed_descriptors) / DESCRIPTORS_PER_SESSION
+        });
+        by_memory.min(by_descriptors).min(WORKERS_MAX)
+    }
+}
+
+/// What the terms of the sum are for these flags, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Costs {
+    worker: usize,
+    fixed: usize,
+    fixed_descriptors: usize,
+}
+
+impl Costs {
+    fn of(config: &Config) -> Self {
         let listeners = config.listen().len().max(1);
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
         // A data connection holds what is not sent and about as much on its way.
         let waiting = KERNEL_SOCKET + 2 * DATA_RECEIVE_BUFFER;
         let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize + PASSIVE_BACKLOG.unsigned_abs() as usize * waiting;
         let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
-        let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data;
-        let slots = config.workers() + config.queue();
+        Costs {
+            worker: config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT,
+            fixed: PROCESS + config.queue() * (control + SLOT),
+            fixed_descriptors: config.queue() + listeners + DESCRIPTORS_SPARE,
+        }
+    }
+}
+
+impl LoadLine {
+    /// Computes it from the flags.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let costs = Costs::of(config);
         LoadLine {
             sessions: config.workers(),
             queued: config.queue(),
-            bytes: PROCESS + config.workers() * worker + config.queue() * control + slots * SLOT,
-            descriptors: config.workers() * DESCRIPTORS_PER_SESSION + config.queue() + listeners + DESCRIPTORS_SPARE,
+            bytes: costs.fixed + config.workers() * costs.worker,
+            descriptors: costs.fixed_descriptors + config.workers() * DESCRIPTORS_PER_SESSION,
         }
     }
 
-    /// Raises the soft limit of descriptors to what is needed.
+    /// Whether it is within what is allowed.
     ///
     /// # Errors
-    /// [`Overloaded`] where the hard limit is lower.
+    /// What is short.
+    pub fn check(&self, allowed: &Allowed, config: &Config) -> Result<(), Overloaded> {
+        let needed = self.descriptors;
+        if let Some(allowed) = allowed.descriptors.filter(|&most| most < needed as u64) {
+            return Err(Overloaded::Descriptors { needed, allowed });
+        }
+        match allowed.memory {
+            Some((bytes, by)) if bytes < self.bytes as u64 => {
+                Err(Overloaded::Memory { needed: self.bytes, allowed: bytes, by, fitting: allowed.fitting(config) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Raises the soft limit of descriptors to what is needed, which the hard limit allows.
+    ///
+    /// # Errors
+    /// [`Overloaded`] where the kernel does not let it.
     pub fn claim_descriptors(&self) -> Result<(), Overloaded> {
         let limit = getrlimit(Resource::Nofile);
         let needed = self.descriptors as u64;
-        if limit.current.is_none_or(|current| current >= needed) {
+        let Some(current) = limit.current.filter(|&current| current < needed) else {
             return Ok(());
-        }
-        let overloaded = |allowed| Overloaded { needed: self.descriptors, allowed };
-        if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < needed) {
-            return Err(overloaded(maximum));
-        }
-        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
-            .map_err(|_| overloaded(limit.current.unwrap_or(0)))
+        };
+        let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised)
+            .map_err(|_| Overloaded::Descriptors { needed: self.descriptors, allowed: current })
     }
 }
 
 impl fmt::Display for LoadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = self.bytes.div_ceil(1024 * 1024);
         write!(
             f,
-            "load line: {} sessions, {} queued, worst case {mib} MiB, {} descriptors",
-            self.sessions, self.queued, self.descriptors
+            "load line: {} sessions, {} queued, worst case {} MiB, {} descriptors",
+            self.sessions,
+            self.queued,
+            mib(self.bytes as u64),
+            self.descriptors
         )
     }
 }
 
 impl fmt::Display for Overloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "--workers and --queue need {} descriptors, but the hard limit (RLIMIT_NOFILE) is {}: lower them, or raise the limit",
-            self.needed, self.allowed
-        )
+        match self {
+            Overloaded::Descriptors { needed, allowed } => write!(
+                f,
+                "--workers and --queue need {needed} descriptors, but the limit (RLIMIT_NOFILE) is {allowed}: \
+                 lower them, or raise the limit"
+            ),
+            Overloaded::Memory { needed, allowed, by, fitting } => {
+                let by = match by {
+                    MemoryLimit::Flag => "--memory-limit",
+                    MemoryLimit::Cgroup => "the memory limit of the cgroup",
+                };
+                let (needed, allowed) = (mib(*needed as u64), mib(*allowed));
+                write!(f, "--workers: the worst case is {needed} MiB, but {by} is {allowed} MiB: ")?;
+                match fitting {
+                    0 => write!(f, "no worker fits; raise the limit, or lower --queue"),
+                    fitting => write!(f, "{fitting} workers fit, and --workers auto takes them"),
+                }
+            }
+        }
     }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
 }
 
 #[cfg(test)]
@@ -108,13 +233,52 @@ mod tests {
     use super::*;
     use crate::config::{Invocation, from_arguments};
 
-    fn load_line(flags: &str) -> LoadLine {
+    fn config(flags: &str) -> Config {
         let arguments = format!("serve {flags}");
-        let config = match from_arguments(arguments.split_whitespace().map(Into::into)) {
+        match from_arguments(arguments.split_whitespace().map(Into::into)) {
             Ok(Invocation::Serve(config)) => config,
             other => panic!("{other:?}"),
-        };
-        LoadLine::of(&config)
+        }
+    }
+
+    fn load_line(flags: &str) -> LoadLine {
+        LoadLine::of(&config(flags))
+    }
+
+    const OPEN: Allowed = Allowed { memory: None, descriptors: None };
+
+    #[test]
+    fn auto_takes_the_largest_pool_that_fits_and_one_more_does_not() {
+        let limits = [
+            Allowed { memory: Some((64 << 20, MemoryLimit::Cgroup)), ..OPEN },
+            Allowed { memory: Some((300 << 20, MemoryLimit::Flag)), descriptors: Some(1024) },
+            Allowed { descriptors: Some(512), ..OPEN },
+        ];
+        for allowed in limits {
+            let settled = allowed.settle(config("--workers auto --queue 16"));
+            let workers = settled.workers();
+            assert!(workers > 1, "{allowed:?}");
+            assert_eq!(LoadLine::of(&settled).check(&allowed, &settled), Ok(()), "{allowed:?}");
+            let more = settled.with_workers(workers + 1);
+            assert!(LoadLine::of(&more).check(&allowed, &more).is_err(), "{allowed:?}");
+        }
+        assert_eq!(OPEN.settle(config("--workers auto")).workers(), WORKERS_AUTO_MAX);
+        let ports = OPEN.settle(config("--workers auto --passive-ports 3000-3009"));
+        assert_eq!(ports.workers(), 10);
+    }
+
+    #[test]
+    fn a_pool_that_was_asked_for_is_not_changed_but_refused() {
+        let allowed = Allowed { memory: Some((16 << 20, MemoryLimit::Flag)), ..OPEN };
+        let asked = allowed.settle(config("--workers 256"));
+        assert_eq!(asked.workers(), 256);
+        let refused = LoadLine::of(&asked).check(&allowed, &asked).unwrap_err().to_string();
+        for part in ["--workers", "--memory-limit", "16 MiB", "--workers auto"] {
+            assert!(refused.contains(part), "{part} in {refused}");
+        }
+        let nothing = Allowed { memory: Some((1 << 20, MemoryLimit::Cgroup)), ..OPEN };
+        let refused = LoadLine::of(&asked).check(&nothing, &asked).unwrap_err().to_string();
+        assert!(refused.contains("no worker fits") && refused.contains("cgroup"), "{refused}");
     }
 
     #[test]
@@ -140,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_names_the_flags_and_both_numbers() {
-        let text = Overloaded { needed: 1633, allowed: 1024 }.to_string();
+        let text = Overloaded::Descriptors { needed: 1633, allowed: 1024 }.to_string();
         for part in ["--workers", "--queue", "1633", "1024"] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -1,32 +1,40 @@
 //! The process: start, drain, stop. Acceptor, bounded queue, fixed pool, registry and reaper.
 
 mod acceptor;
+mod audit;
 mod counters;
+mod host;
 mod listen;
 mod load_line;
 mod pool;
 mod reaper;
 mod registry;
+#[cfg(test)]
+mod registry_stress;
+mod shed;
+mod slot;
 mod table;
 mod wake;
 
 use crate::config::{self, Config};
 use crate::data::passive::PassivePorts;
+use crate::data::pulse::Tick;
 use crate::proto::reply::Reply;
 use crate::session::Context;
 use crate::vfs::Root;
 use acceptor::Acceptor;
-use load_line::LoadLine;
-use reaper::{Rules, Stopping};
-use registry::{Caps, Registry};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crossbeam_channel::Receiver;
+use load_line::{Allowed, LoadLine, Overloaded};
+use reaper::{Reaper, Rules, Stopping};
+use registry::{Caps, Registry, SessionGuard};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use wake::Wake;
@@ -58,10 +66,11 @@ pub struct Server {
     acceptor: JoinHandle<()>,
     reaper: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
-    signals: UnixStream,
+    signals: Signals,
     grace: Duration,
     listening: Vec<SocketAddr>,
     load_line: LoadLine,
+    queued: Receiver<SessionGuard>,
 }
 
 impl Server {
@@ -70,8 +79,12 @@ impl Server {
     /// # Errors
     /// One line that names the flag at fault and its value.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let allowed = Allowed::now(&config);
+        let config = allowed.settle(config);
         let load_line = LoadLine::of(&config);
-        load_line.claim_descriptors().map_err(|error| StartError(error.to_string()))?;
+        let overloaded = |error: Overloaded| StartError(error.to_string());
+        load_line.check(&allowed, &config).map_err(overloaded)?;
+        load_line.claim_descriptors().map_err(overloaded)?;
         let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
         let listeners = listen::all(config.listen(), config.listen_is_default())
             .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", told(&error))))?;
@@ -138,13 +151,38 @@ impl Server {
         true
     }
 
+    /// Waits for a signal to stop; meanwhile tells the state whenever it is asked.
     fn wait_for_signal(&mut self) {
         let mut byte = [0];
-        while let Err(error) = self.signals.read(&mut byte) {
-            if error.kind() != io::ErrorKind::Interrupted {
+        while !self.signals.stop.load(SeqCst) {
+            if self.signals.told.swap(false, SeqCst) {
+                self.tell_state();
+            }
+            // Whatever ends the read, the flags say what came.
+            if let Err(error) = self.signals.bell.read(&mut byte)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
                 return;
             }
         }
+    }
+
+    /// Writes the whole state to the log, as one block.
+    fn tell_state(&self) {
+        let now = Tick::now();
+        let mut block = format!(
+            "state: {}\n  {}\n  {}",
+            self.load_line,
+            self.registry.audit(self.queued.len()),
+            self.registry.counters
+        );
+        for view in self.registry.views() {
+            if let Some(line) = self.registry.describe(view.index, now) {
+                block.push_str("\n  ");
+                block.push_str(&line);
+            }
+        }
+        log::warn!("{block}");
     }
 }
 
@@ -153,7 +191,7 @@ fn start_threads(
     listeners: Vec<socket2::Socket>,
     listening: Vec<SocketAddr>,
     load_line: LoadLine,
-    signals: UnixStream,
+    signals: Signals,
 ) -> Result<Server, StartError> {
     let config = &context.config;
     let no_thread = |error: io::Error| {
@@ -167,23 +205,32 @@ fn start_threads(
     let (queue, queued) = crossbeam_channel::bounded(config.workers() + config.queue());
     let workers =
         pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queued).map_err(no_thread)?;
-    let acceptor =
-        Acceptor::new(listeners, Arc::clone(&registry), (queue, queued), config.timeouts().queue, Arc::clone(&wake))
-            .map_err(no_descriptor)?;
+    let acceptor = Acceptor::new(
+        listeners,
+        Arc::clone(&registry),
+        (queue, queued.clone()),
+        config.timeouts().queue,
+        Arc::clone(&wake),
+    )
+    .map_err(no_descriptor)?;
     let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
     let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
-    let reaper = {
-        let (registry, stopping, wake, rules) =
-            (Arc::clone(&registry), Arc::clone(&stopping), Arc::clone(&wake), Rules::new(config));
-        keeper("reaper").spawn(move || reaper::run(&registry, rules, &stopping, &wake)).map_err(no_thread)?
-    };
+    let reaper = Reaper::new(
+        Arc::clone(&registry),
+        Rules::new(config),
+        Arc::clone(&stopping),
+        Arc::clone(&wake),
+        queued.clone(),
+    );
+    let reaper = keeper("reaper").spawn(move || reaper.run()).map_err(no_thread)?;
     let grace = config.timeouts().grace;
-    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line })
+    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line, queued })
 }
 
 fn caps(config: &Config) -> Caps {
     Caps {
         slots: config.workers() + config.queue(),
+        workers: config.workers(),
         per_address: config.max_per_address(),
         per_user: config.max_per_user(),
         unauthenticated: config.max_unauthenticated(),
@@ -207,17 +254,27 @@ fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePor
     Ok(ports)
 }
 
-/// The first signal is read from the stream; the second ends the process.
-fn catch_signals() -> io::Result<UnixStream> {
-    let (reader, writer) = UnixStream::pair()?;
-    let again = Arc::new(AtomicBool::new(false));
+/// The signals that have come, and a bell that rings with each.
+#[derive(Debug)]
+struct Signals {
+    bell: UnixStream,
+    stop: Arc<AtomicBool>,
+    told: Arc<AtomicBool>,
+}
+
+/// SIGTERM and SIGINT stop the server, and a second one ends the process; SIGUSR1 asks for its state.
+fn catch_signals() -> io::Result<Signals> {
+    let (bell, writer) = UnixStream::pair()?;
+    let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first to see the flag is the second signal.
-        signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&again))?;
-        signal_hook::flag::register(signal, Arc::clone(&again))?;
+        signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
         pipe::register(signal, writer.try_clone()?)?;
     }
-    Ok(reader)
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&told))?;
+    pipe::register(SIGUSR1, writer)?;
+    Ok(Signals { bell, stop, told })
 }
 
 fn greeting(banner: &[String]) -> Reply {

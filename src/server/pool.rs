@@ -36,17 +36,20 @@ pub fn spawn(
 /// Serves sessions until the queue is closed.
 fn work(context: &Context, registry: &Registry, queue: &Receiver<SessionGuard>, mut buffers: Buffers) {
     for guard in queue {
-        let end = catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers)));
-        let end = match end {
+        let busy = registry.busy();
+        let peer = guard.ends().peer;
+        let end = match catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers))) {
             Ok(end) => Some(end),
             Err(_) => {
-                log::error!("{}: defect: the session panicked; please report it", guard.ends().peer);
+                log::error!("{peer}: defect: the session panicked; please report it");
                 None
             }
         };
         let bytes = guard.pulse().total();
         registry.counters.ended(end, bytes);
-        log::info!("{}: session ended: {}, {bytes} bytes", guard.ends().peer, describe(end));
+        drop(guard);
+        drop(busy);
+        log::info!("{peer}: session ended: {}, {bytes} bytes", describe(end));
     }
 }
 
@@ -73,6 +76,7 @@ fn describe(end: Option<End>) -> &'static str {
             Reason::Session => "session time limit",
             Reason::Queue => "queue timeout",
             Reason::Shutdown => "shutdown",
+            Reason::Shed => "shed",
         },
     }
 }

@@ -1,11 +1,15 @@
 //! The reaper: looks at every session's pulse, decides purely, marks and shuts down. It never writes to
 //! a client, never closes a descriptor, and touches nothing of a session but its atomics.
 
+use super::audit::{Audit, Audits};
+use super::registry::{Holder, SessionGuard};
 use super::registry::{Registry, Visit};
+use super::shed::{self, Candidate};
 use super::wake::Wake;
 use crate::config::Config;
 use crate::data::pulse::{Phase, Reason, Tick};
-use crate::limits::{KILL_GRACE, REAPER_TICK};
+use crate::limits::{CAMPING, KILL_GRACE, REAPER_TICK};
+use crossbeam_channel::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -13,10 +17,16 @@ use std::time::Duration;
 /// How long the reaper may sleep while nobody is here.
 const QUIET: Duration = Duration::from_secs(3600);
 
+/// Snapshots of which one has to agree.
+const SNAPSHOTS: usize = 64;
+
 /// What the reaper goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     stall: Duration,
+    idle: Duration,
+    shed: Duration,
+    workers: usize,
     min_rate: Option<u64>,
     session: Option<Duration>,
 }
@@ -26,7 +36,14 @@ impl Rules {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let timeouts = config.timeouts();
-        Rules { stall: timeouts.stall, min_rate: config.min_rate(), session: timeouts.session }
+        Rules {
+            stall: timeouts.stall,
+            idle: timeouts.idle,
+            shed: timeouts.shed,
+            workers: config.workers(),
+            min_rate: config.min_rate(),
+            session: timeouts.session,
+        }
     }
 }
 
@@ -76,6 +93,7 @@ struct Look {
     phase: Phase,
     deadline: Tick,
     moved: u64,
+    worked: Tick,
     marked: bool,
     stop_idle: bool,
     stop_all: bool,
@@ -88,56 +106,185 @@ enum Verdict {
     Kill,
 }
 
-/// Looks at all sessions every [`REAPER_TICK`] until the server has stopped and nobody is left.
-pub fn run(registry: &Arc<Registry>, rules: Rules, stopping: &Stopping, acceptor: &Wake) {
-    let mut memories = vec![Memory::default(); registry.views().count()];
-    loop {
-        registry.wait_for_somebody(QUIET);
-        if registry.is_stopping() && registry.is_empty() {
-            return;
-        }
-        pass(registry, rules, stopping, acceptor, &mut memories);
-        std::thread::sleep(REAPER_TICK);
-    }
+/// The reaper, and what it remembers.
+#[derive(Debug)]
+pub struct Reaper {
+    registry: Arc<Registry>,
+    rules: Rules,
+    stopping: Arc<Stopping>,
+    acceptor: Arc<Wake>,
+    queued: Receiver<SessionGuard>,
+    memories: Vec<Memory>,
+    // Of fixed size as well: one place for each slot, filled only when somebody has to go.
+    holders: Vec<Holder>,
+    candidates: Vec<Candidate>,
+    audits: Audits,
 }
 
-fn pass(registry: &Registry, rules: Rules, stopping: &Stopping, acceptor: &Wake, memories: &mut [Memory]) {
-    let now = Tick::now();
-    for (view, memory) in registry.views().zip(memories) {
-        // The visit is read before the pulse: a verdict on an older pulse can only meet an older visit.
-        let Some(visit) = registry.visit(view.index) else {
-            *memory = Memory::default();
-            continue;
-        };
-        let (phase, deadline) = view.pulse.phase();
-        if memory.visit != Some(visit) {
-            *memory = Memory { visit: Some(visit), ..Memory::default() };
+/// How many in a row of those who wait, and those who leave already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Crowd {
+    waiting: usize,
+    leaving: usize,
+    served: usize,
+}
+
+impl Reaper {
+    /// A reaper for this registry. `queued` is only counted.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        rules: Rules,
+        stopping: Arc<Stopping>,
+        acceptor: Arc<Wake>,
+        queued: Receiver<SessionGuard>,
+    ) -> Self {
+        let slots = registry.views().count();
+        Reaper {
+            registry,
+            rules,
+            stopping,
+            acceptor,
+            queued,
+            memories: vec![Memory::default(); slots],
+            holders: Vec::with_capacity(slots),
+            candidates: Vec::with_capacity(slots),
+            audits: Audits::default(),
         }
-        let look = Look {
-            now,
-            admitted: visit.admitted,
-            phase,
-            deadline,
-            moved: view.pulse.total(),
-            marked: view.pulse.mark().is_some(),
-            stop_idle: stopping.idle.load(SeqCst),
-            stop_all: stopping.all.load(SeqCst),
-        };
-        match judge(&look, rules, memory) {
-            Verdict::Leave => {}
-            Verdict::Mark(reason) => {
-                if registry.mark(view.index, visit, reason) {
-                    log::debug!("slot {}: marked: {reason:?}", view.index);
+    }
+
+    /// Looks at all sessions every [`REAPER_TICK`] until the server has stopped and nobody is left.
+    pub fn run(mut self) {
+        loop {
+            self.registry.wait_for_somebody(QUIET);
+            if self.registry.is_stopping() && self.registry.is_empty() {
+                return;
+            }
+            let now = Tick::now();
+            let crowd = self.pass(now);
+            self.shed(now, crowd);
+            self.audit(now);
+            std::thread::sleep(REAPER_TICK);
+        }
+    }
+
+    fn pass(&mut self, now: Tick) -> Crowd {
+        let mut crowd = Crowd::default();
+        for (view, memory) in self.registry.views().zip(&mut self.memories) {
+            // The visit is read before the pulse: a verdict on an older pulse can only meet an older visit.
+            let Some(visit) = self.registry.visit(view.index) else {
+                *memory = Memory::default();
+                continue;
+            };
+            let (phase, deadline) = view.pulse.phase();
+            if memory.visit != Some(visit) {
+                *memory = Memory { visit: Some(visit), ..Memory::default() };
+            }
+            let look = Look {
+                now,
+                admitted: visit.admitted,
+                phase,
+                deadline,
+                moved: view.pulse.total(),
+                worked: view.pulse.worked_at(),
+                marked: view.pulse.mark().is_some(),
+                stop_idle: self.stopping.idle.load(SeqCst),
+                stop_all: self.stopping.all.load(SeqCst),
+            };
+            match (phase, look.marked) {
+                (_, true) => crowd.leaving += 1,
+                (Phase::Queued, false) => crowd.waiting += 1,
+                _ => crowd.served += 1,
+            }
+            match judge(&look, self.rules, memory) {
+                Verdict::Leave => {}
+                Verdict::Mark(reason) => {
+                    if self.registry.mark(view.index, visit, reason) {
+                        log::debug!("slot {}: marked: {reason:?}", view.index);
+                    }
+                    if phase == Phase::Queued {
+                        self.acceptor.wake();
+                    }
                 }
-                if phase == Phase::Queued {
-                    acceptor.wake();
+                Verdict::Kill => {
+                    log::debug!("slot {}: control connection broken", view.index);
+                    self.registry.kill(view.index, visit);
                 }
             }
-            Verdict::Kill => {
-                log::debug!("slot {}: control connection broken", view.index);
-                registry.kill(view.index, visit);
+        }
+        crowd
+    }
+
+    /// Ends as many idle sessions as there are newcomers who find no worker, less those who leave already.
+    fn shed(&mut self, now: Tick, crowd: Crowd) {
+        let turned_away = self.registry.take_turned_away();
+        let waiting = if crowd.served + crowd.leaving >= self.rules.workers { crowd.waiting } else { 0 };
+        let needed = (waiting + turned_away).saturating_sub(crowd.leaving);
+        if needed == 0 {
+            return;
+        }
+        self.find_candidates(now);
+        for _ in 0..needed {
+            let Some(chosen) = shed::next(&mut self.candidates) else {
+                return;
+            };
+            let peer = self.registry.peer(chosen.index);
+            if self.registry.mark(chosen.index, chosen.visit, Reason::Shed)
+                && let Some(peer) = peer
+            {
+                log::info!(
+                    "{peer}: shed: {:?}, idle for {} s, one of {} from its address; {} wait, {turned_away} turned away",
+                    chosen.class,
+                    chosen.idle.as_secs(),
+                    chosen.held,
+                    crowd.waiting
+                );
             }
         }
+    }
+
+    fn find_candidates(&mut self, now: Tick) {
+        self.registry.holders(&mut self.holders);
+        self.candidates.clear();
+        for holder in &self.holders {
+            let (Some(memory), Some(visit)) = (self.memories.get(holder.index), self.registry.visit(holder.index))
+            else {
+                continue;
+            };
+            let Some(view) = self.registry.view(holder.index).filter(|view| view.pulse.mark().is_none()) else {
+                continue;
+            };
+            let idle = view.pulse.worked_at().age(now);
+            let unmoved = memory.progress.map_or(Duration::ZERO, |progress| progress.moved_at.age(now));
+            if let Some((class, idle)) =
+                shed::class(view.pulse.phase().0, holder.logged_in, idle, unmoved, self.rules.shed)
+            {
+                let (index, address) = (holder.index, holder.address);
+                let held = self.holders.iter().filter(|h| h.address == address).count();
+                self.candidates.push(Candidate { index, visit, class, idle, address, held });
+            }
+        }
+    }
+
+    fn audit(&mut self, now: Tick) {
+        if self.audits.due(now)
+            && let Some(defect) = self.audits.take(self.snapshot())
+        {
+            log::error!("defect: {defect}");
+        }
+    }
+
+    /// The first snapshot in which all counts agree, or else the last one: under load some sessions are
+    /// always on their way from one count to another.
+    fn snapshot(&self) -> Audit {
+        let mut audit = self.registry.audit(self.queued.len());
+        for _ in 1..SNAPSHOTS {
+            if audit.agrees() {
+                break;
+            }
+            audit = self.registry.audit(self.queued.len());
+        }
+        audit
     }
 }
 
@@ -160,6 +307,9 @@ fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
         return judge_transfer(look, rules, memory);
     }
     memory.progress = None;
+    if look.phase == Phase::Command && look.worked.age(look.now) >= rules.idle * CAMPING {
+        return Verdict::Mark(Reason::Idle);
+    }
     if look.deadline > look.now {
         return Verdict::Leave;
     }
@@ -201,7 +351,14 @@ fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules { stall: Duration::from_secs(10), min_rate: Some(100), session: None };
+    const RULES: Rules = Rules {
+        stall: Duration::from_secs(10),
+        min_rate: Some(100),
+        session: None,
+        idle: Duration::from_secs(300),
+        shed: Duration::from_secs(2),
+        workers: 4,
+    };
 
     fn at(seconds: u64) -> Tick {
         // The clock starts at zero: a tick that many seconds after it.
@@ -219,6 +376,7 @@ mod tests {
             phase,
             deadline: Tick::NEVER,
             moved: 0,
+            worked: at(now),
             marked: false,
             stop_idle: false,
             stop_all: false,
@@ -280,6 +438,15 @@ mod tests {
             let verdict = judge(&Look { moved: second * 100, ..look(Phase::Transfer, second) }, RULES, &mut memory);
             assert_eq!(verdict, Verdict::Leave, "second {second}");
         }
+    }
+
+    #[test]
+    fn one_who_only_says_noop_is_idle_in_the_end() {
+        let mut memory = Memory::default();
+        let camping = |now, worked| Look { worked: at(worked), deadline: at(now + 300), ..look(Phase::Command, now) };
+        assert_eq!(judge(&camping(3599, 0), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&camping(3600, 0), RULES, &mut memory), Verdict::Mark(Reason::Idle));
+        assert_eq!(judge(&camping(3600, 100), RULES, &mut memory), Verdict::Leave);
     }
 
     #[test]

@@ -4,17 +4,22 @@
 //! Counts by address and by user are not kept: they are counted, over the slots, when a cap has to be
 //! checked. What is not kept can't drift.
 
+pub use super::audit::{Audit, BusyGuard};
 use super::counters::Counters;
+pub use super::slot::Visit;
+use super::slot::{ControlSocket, Occupant, Slot};
 use super::table::Table;
 pub use super::table::{AddressKey, Caps, Refusal};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
 use crate::proto::hostport::canonical_socket;
+use crate::proto::pathname::Escaped;
 use crate::session::{CapReached, Ends, Seat};
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// All session slots.
@@ -24,30 +29,23 @@ pub struct Registry {
     slots: Box<[Slot]>,
     table: Mutex<Table>,
     changed: Condvar,
+    /// Newcomers who were turned away for want of room since the reaper last asked.
+    turned_away: AtomicUsize,
+    busy: AtomicUsize,
+    sockets: Arc<AtomicUsize>,
     /// What has happened so far.
     pub counters: Counters,
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    pulse: Pulse,
-    occupant: Mutex<Option<Occupant>>,
-}
-
-/// What the reaper may touch of a session: its socket, to shut it down.
-#[derive(Debug, Clone)]
-struct Occupant {
-    socket: Arc<TcpStream>,
-    visit: Visit,
-}
-
-/// One session's stay in a slot. The number is never given again, so that what is meant for one session
-/// never meets the next in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visit {
-    number: u64,
-    /// When it began.
-    pub admitted: Tick,
+/// Who holds one slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder {
+    /// The slot.
+    pub index: usize,
+    /// The address that counts.
+    pub address: AddressKey,
+    /// Whether the session is logged in.
+    pub logged_in: bool,
 }
 
 /// A session's place: the only owner of its slot and of its control connection. Whatever way it is
@@ -56,7 +54,7 @@ pub struct Visit {
 pub struct SessionGuard {
     registry: Arc<Registry>,
     index: usize,
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<ControlSocket>>,
     ends: Ends,
 }
 
@@ -85,6 +83,9 @@ impl Registry {
             slots: (0..caps.slots).map(|_| Slot::default()).collect(),
             table: Mutex::new(Table::new(caps.slots)),
             changed: Condvar::new(),
+            turned_away: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            sockets: Arc::default(),
             counters: Counters::default(),
         }
     }
@@ -103,13 +104,18 @@ impl Registry {
         let peer = canonical_socket(peer);
         let (index, number) = match self.table.lock().take(AddressKey::of(peer.ip()), &self.caps) {
             Ok(taken) => taken,
-            Err(refusal) => return Err((stream, refusal)),
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Full | Refusal::Unauthenticated) {
+                    self.turned_away.fetch_add(1, SeqCst);
+                }
+                return Err((stream, refusal));
+            }
         };
         let visit = Visit { number, admitted: Tick::now() };
-        let socket = Arc::new(stream);
+        let socket = Arc::new(ControlSocket::new(stream, &self.sockets));
         if let Some(slot) = self.slots.get(index) {
             slot.pulse.reset(Phase::Queued, until);
-            *slot.occupant.lock() = Some(Occupant { socket: Arc::clone(&socket), visit });
+            *slot.occupant.lock() = Some(Occupant { socket: Arc::clone(&socket), peer, visit });
         }
         self.counters.admitted();
         self.changed.notify_all();
@@ -140,7 +146,6 @@ impl Registry {
     }
 
     /// Whether nobody is here.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -170,6 +175,68 @@ impl Registry {
         self.slots.iter().enumerate().map(|(index, slot)| View { index, pulse: &slot.pulse })
     }
 
+    /// One slot.
+    #[must_use]
+    pub fn view(&self, index: usize) -> Option<View<'_>> {
+        self.slots.get(index).map(|slot| View { index, pulse: &slot.pulse })
+    }
+
+    /// Newcomers who were turned away for want of room since this was last asked.
+    pub fn take_turned_away(&self) -> usize {
+        self.turned_away.swap(0, SeqCst)
+    }
+
+    /// Counts a worker that serves a session.
+    #[must_use]
+    pub fn busy(&self) -> BusyGuard<'_> {
+        BusyGuard::new(&self.busy)
+    }
+
+    /// What is counted independently of each other.
+    #[must_use]
+    pub fn audit(&self, queued: usize) -> Audit {
+        Audit { sessions: self.len(), busy: self.busy.load(SeqCst), queued, sockets: self.sockets.load(SeqCst) }
+    }
+
+    /// Puts everybody who holds a slot into `holders`.
+    pub fn holders(&self, holders: &mut Vec<Holder>) {
+        let table = self.table.lock();
+        let rows = table.addresses.iter().zip(&table.users).enumerate();
+        holders.clear();
+        holders.extend(rows.filter_map(|(index, (address, user))| {
+            Some(Holder { index, address: (*address)?, logged_in: user.is_some() })
+        }));
+    }
+
+    /// One line about the session in the slot: peer, age, phase, bytes, and what it transfers.
+    #[must_use]
+    pub fn describe(&self, index: usize, now: Tick) -> Option<String> {
+        let slot = self.slots.get(index)?;
+        let (peer, visit) = slot.occupant.lock().as_ref().map(|o| (o.peer, o.visit))?;
+        let user = match self.table.lock().users.get(index)? {
+            Some(user) => user.name(),
+            None => "not logged in",
+        };
+        let note = *slot.note.lock();
+        let path = note.path();
+        let (phase, deadline) = slot.pulse.phase();
+        let mut line = format!("{peer}: {user}, {} s old, {}", visit.admitted.age(now).as_secs(), phase.name());
+        if let Some(left) = deadline.left(now) {
+            line.push_str(&format!(", {} s left", left.as_secs()));
+        }
+        line.push_str(&format!(", {} bytes", slot.pulse.total()));
+        if !path.is_empty() {
+            line.push_str(&format!(", {}", Escaped(path)));
+        }
+        Some(line)
+    }
+
+    /// The address and port of the client in the slot.
+    #[must_use]
+    pub fn peer(&self, index: usize) -> Option<SocketAddr> {
+        Some(self.slots.get(index)?.occupant.lock().as_ref()?.peer)
+    }
+
     /// Who is in the slot, if somebody is.
     #[must_use]
     pub fn visit(&self, index: usize) -> Option<Visit> {
@@ -192,8 +259,11 @@ impl Registry {
             }
             Arc::clone(&occupant.socket)
         };
+        if reason == Reason::Shed {
+            self.table.lock().shed(index, Tick::now());
+        }
         // It fails only where the connection is gone already, which the worker hears of by itself.
-        let _ = socket.shutdown(Shutdown::Read);
+        let _ = socket.stream.shutdown(Shutdown::Read);
         true
     }
 
@@ -203,14 +273,15 @@ impl Registry {
         let Some(slot) = self.slots.get(index) else { return };
         let occupant = slot.occupant.lock().clone();
         if let Some(occupant) = occupant.filter(|o| o.visit == visit) {
-            let _ = SockRef::from(&*occupant.socket).set_linger(Some(Duration::ZERO));
-            let _ = occupant.socket.shutdown(Shutdown::Both);
+            let _ = SockRef::from(&occupant.socket.stream).set_linger(Some(Duration::ZERO));
+            let _ = occupant.socket.stream.shutdown(Shutdown::Both);
         }
     }
 
     fn give_back(&self, index: usize) {
         if let Some(slot) = self.slots.get(index) {
             *slot.occupant.lock() = None;
+            slot.note.lock().keep(b"");
             slot.pulse.reset(Phase::Vacant, Tick::NEVER);
         }
         self.table.lock().put(index);
@@ -222,7 +293,7 @@ impl SessionGuard {
     /// The control connection; it is there until the guard is dropped.
     #[must_use]
     pub fn socket(&self) -> Option<&TcpStream> {
-        self.socket.as_deref()
+        self.socket.as_deref().map(|socket| &socket.stream)
     }
 
     /// The two ends of the control connection.
@@ -237,6 +308,12 @@ impl Seat for SessionGuard {
 
     fn pulse(&self) -> &Pulse {
         &self.registry.slots[self.index].pulse
+    }
+
+    fn transferring(&self, path: Option<&[u8]>) {
+        if let Some(slot) = self.registry.slots.get(self.index) {
+            slot.note.lock().keep(path.unwrap_or_default());
+        }
     }
 
     fn log_in(&self, user: UserId) -> Result<LoginGuard, CapReached> {
@@ -276,7 +353,7 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, TcpListener};
 
-    const OPEN: Caps = Caps { slots: 4, per_address: None, per_user: None, unauthenticated: None };
+    const OPEN: Caps = Caps { slots: 4, workers: 4, per_address: None, per_user: None, unauthenticated: None };
 
     fn stream() -> TcpStream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -372,6 +449,18 @@ mod tests {
         let mut byte = [0];
         assert_eq!(std::io::Read::read(&mut &client, &mut byte).unwrap(), 0, "the client sees the end");
         assert!(registry.wait_until_empty(Instant::now()));
+    }
+
+    #[test]
+    fn an_address_that_was_shed_stands_back_while_room_is_short_and_only_then() {
+        let registry = Arc::new(Registry::new(Caps { workers: 2, ..OPEN }));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let _second = admit(&registry, "10.0.0.2").unwrap();
+        assert!(registry.mark(0, registry.visit(0).unwrap(), Reason::Shed));
+        assert_eq!(admit(&registry, "10.0.0.1").unwrap_err(), Refusal::Shed);
+        let third = admit(&registry, "10.0.0.3").unwrap();
+        drop((first, third));
+        assert!(admit(&registry, "10.0.0.1").is_ok(), "a worker is free");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! on them.
 
 use crate::auth::UserId;
+use crate::data::pulse::Tick;
+use crate::limits::SHED_PENALTY;
 use crate::proto::hostport::canonical;
 use std::net::IpAddr;
 
@@ -10,6 +12,8 @@ use std::net::IpAddr;
 pub struct Caps {
     /// Sessions in all: workers and queue.
     pub slots: usize,
+    /// Sessions that are served at once.
+    pub workers: usize,
     /// Sessions from one address (IPv4) or one /64 (IPv6).
     pub per_address: Option<usize>,
     /// Sessions of one user.
@@ -29,6 +33,8 @@ pub enum Refusal {
     Unauthenticated,
     /// The server is stopping.
     Stopping,
+    /// Room is short, and a session of the address was shed a moment ago.
+    Shed,
 }
 
 /// Which slots are taken, by whom. Fixed size: as many rows as slots.
@@ -38,6 +44,9 @@ pub(super) struct Table {
     pub(super) addresses: Box<[Option<AddressKey>]>,
     pub(super) users: Box<[Option<UserId>]>,
     visits: u64,
+    /// Addresses that were shed last, as many as there are slots, and when; the oldest is written over.
+    sheds: Box<[Option<(AddressKey, Tick)>]>,
+    next_shed: usize,
     pub(super) stopping: bool,
 }
 
@@ -54,6 +63,8 @@ impl Table {
             addresses: vec![None; slots].into_boxed_slice(),
             users: vec![None; slots].into_boxed_slice(),
             visits: 0,
+            sheds: vec![None; slots].into_boxed_slice(),
+            next_shed: 0,
             stopping: false,
         }
     }
@@ -66,6 +77,9 @@ impl Table {
             return Err(Refusal::Address);
         }
         let taken = self.addresses.len() - self.free.len();
+        if taken >= caps.workers && self.was_shed(key, Tick::now()) {
+            return Err(Refusal::Shed);
+        }
         if caps.unauthenticated.is_some_and(|cap| taken >= cap && taken - self.logged_in() >= cap) {
             return Err(Refusal::Unauthenticated);
         }
@@ -83,6 +97,19 @@ impl Table {
             self.free.push(index);
         }
         self.set_user(index, None);
+    }
+
+    /// The session in the slot is shed: its address has to stand back for a moment.
+    pub(super) fn shed(&mut self, index: usize, now: Tick) {
+        let Some(Some(key)) = self.addresses.get(index).copied() else { return };
+        if let Some(place) = self.sheds.get_mut(self.next_shed) {
+            *place = Some((key, now));
+        }
+        self.next_shed = (self.next_shed + 1) % self.sheds.len().max(1);
+    }
+
+    fn was_shed(&self, key: AddressKey, now: Tick) -> bool {
+        self.sheds.iter().flatten().any(|(shed, at)| *shed == key && at.age(now) < SHED_PENALTY)
     }
 
     fn logged_in(&self) -> usize {

@@ -86,6 +86,9 @@ pub fn goodbye(reason: Reason) -> Reply {
         Reason::Reply => Reply::new(421, "Replies are not read: closing the control connection."),
         Reason::Session => Reply::new(421, "Session time limit: closing the control connection."),
         Reason::Queue => Reply::new(421, "There are too many users now, and none left in time; try again later."),
+        Reason::Shed => {
+            Reply::new(421, "There are too many users now, and your session is idle: closing the control connection.")
+        }
         Reason::Shutdown => Reply::new(421, "The server is shutting down; closing the control connection."),
     }
 }

@@ -42,6 +42,7 @@ impl<S: Seat> Session<'_, S> {
                 log::info!("{}: {} logged in", self.ends.peer, principal.name());
                 self.login = Login::LoggedIn(principal, login);
                 self.control.set_limit(Tick::NEVER);
+                self.seat.pulse().worked();
                 Reply::new(230, "Logged in.")
             }
             Err(_) => {

@@ -11,6 +11,9 @@ pub trait Seat {
     /// The pulse that the reaper watches.
     fn pulse(&self) -> &Pulse;
 
+    /// Notes what is being transferred, for whoever asks for the state of the server; `None`: nothing.
+    fn transferring(&self, path: Option<&[u8]>);
+
     /// Counts the session for this user from now on.
     ///
     /// # Errors

@@ -47,8 +47,13 @@ impl<S: Seat> Session<'_, S> {
         send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
     ) -> Result<Reply, Stop> {
         let before = self.seat.pulse().total();
+        self.seat.transferring(Some(path.as_bytes()));
         let outcome = self.run_transfer(port, opening, expected, send);
+        self.seat.transferring(None);
         let sent = self.seat.pulse().total().saturating_sub(before);
+        if sent > 0 {
+            self.seat.pulse().worked();
+        }
         let verdict = match &outcome {
             Ok(()) => "sent",
             Err(DataError::Stopped(Stop::Abort)) => "aborted by the client",

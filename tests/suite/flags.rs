@@ -183,11 +183,13 @@ fn a_command_line_that_is_no_command_is_refused_with_2() {
 }
 
 /// Every flag that takes a value.
-const VALUES: [&str; 19] = [
+const VALUES: [&str; 21] = [
     "--listen",
     "--workers",
     "--queue",
     "--stack-size",
+    "--memory-limit",
+    "--shed-after",
     "--idle-timeout",
     "--login-timeout",
     "--data-timeout",
@@ -221,11 +223,13 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
     let times: &[&str] = &["", "0", "99ms", "5x", "-5", "1.5s", "off", "8d"];
     let counts: &[&str] = &["", "0", "-1", "many", "1.5", "99999", "off"];
     let caps: &[&str] = &["", "0", "-1", "many", "OFF", "99999"];
-    let cases: [(&str, &[&str]); 19] = [
+    let cases: [(&str, &[&str]); 21] = [
         ("--listen", &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"]),
         ("--workers", counts),
         ("--queue", counts),
         ("--stack-size", &["", "63K", "65M", "128k", "-1", "lots"]),
+        ("--memory-limit", &["", "1023K", "64m", "-1", "lots", "OFF"]),
+        ("--shed-after", times),
         ("--idle-timeout", times),
         ("--login-timeout", times),
         ("--data-timeout", times),
@@ -417,6 +421,8 @@ fn help_names_every_flag_with_its_default() {
         "256",
         "64",
         "128K",
+        "off",
+        "2s",
         "5m",
         "30s",
         "30s",
