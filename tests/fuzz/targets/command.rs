@@ -1,0 +1,4 @@
+//! See `checks/command.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plimsoll_fuzz::checks::command::check(data));

@@ -1,0 +1,4 @@
+//! See `checks/reply.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plimsoll_fuzz::checks::reply::check(data));
