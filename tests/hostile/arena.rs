@@ -1,0 +1,351 @@
+//! A server to be ill-treated, and the check that ends every case: all is as it was before.
+
+use crate::guest::{Guest, Heard, address, connect_from};
+use crate::kernel::{self, Ports};
+use crate::server::{Client, PATIENCE, Server, eventually, has_ipv6, tree};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut, RangeInclusive};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Bytes by which the memory of a server that does nothing may differ from what it was when it did
+/// nothing before: what the allocator keeps of what was freed, in as many arenas as it likes to have. It
+/// is far less than any of the attacks would cost if it worked.
+const NOISE: u64 = 512 * 1024;
+
+/// Workers beyond which a pool is a large one.
+const LARGE: usize = 128;
+
+/// A newcomer who finds the server at rest is logged in within this time.
+const NEWCOMER: Duration = Duration::from_secs(2);
+
+/// A server with a passive range of its own, so that everything in the kernel at its ports is its own.
+pub struct Arena {
+    server: Server,
+    ports: Ports,
+    before: Reading,
+    memory: u64,
+    root: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// What the server says of itself when it is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Audit {
+    pub sessions: usize,
+    pub busy: usize,
+    pub queued: usize,
+    pub sockets: usize,
+}
+
+/// What can be counted from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reading {
+    threads: usize,
+    descriptors: usize,
+    listening: usize,
+    orphans: usize,
+    queued_bytes: u64,
+}
+
+impl Arena {
+    /// A server with these flags, in which every worker has worked already.
+    pub fn open(flags: &[&str]) -> Arena {
+        Self::open_at(if has_ipv6() { "[::]:0" } else { "0.0.0.0:0" }, flags)
+    }
+
+    /// The same at this address.
+    pub fn open_at(listen: &str, flags: &[&str]) -> Arena {
+        kernel::raise_descriptors();
+        let (folder, root) = tree();
+        let workers = flag(flags, "--workers").unwrap_or(16);
+        let data = passive_range(u16::try_from(workers).expect("a small pool") + 16);
+        let range = format!("{}-{}", data.start(), data.end());
+        let mut flags = flags.to_vec();
+        flags.extend(["--passive-ports", &range]);
+        let server = Server::start_at(&root, listen, &flags);
+        let control = server.port();
+        let mut arena = Arena {
+            before: Reading::of(&server, &Ports { control, data: data.clone() }),
+            memory: 0,
+            ports: Ports { control, data },
+            server,
+            root,
+            _folder: folder,
+        };
+        arena.warm_up(workers);
+        arena.wait_for_rest(PATIENCE);
+        arena.memory = kernel::memory(arena.pid());
+        arena
+    }
+
+    /// Has every worker touch all of its memory once, all at a time: a folder that fills the buffer of names,
+    /// and a file to be converted that fills that of data. (Not in the largest pools: that would take longer
+    /// than the test, and there only files are sent, as they are, for which no buffer is touched.)
+    fn warm_up(&self, workers: usize) {
+        let folder = self.root.join("warm-up");
+        std::fs::create_dir(&folder).expect("a folder");
+        for number in 0..300 {
+            let name = format!("{number:03}{}", "n".repeat(200));
+            std::fs::File::create(folder.join(name)).expect("a file");
+        }
+        std::fs::write(folder.join("000"), vec![b'\n'; 100_000]).expect("a file");
+        let commands: &[&str] = if workers > LARGE { &["NLST empty"] } else { &["NLST warm-up", "RETR warm-up/000"] };
+        let mut guests: Vec<Guest> = (0..workers).map(|number| self.warm(number, commands)).collect();
+        for guest in &mut guests {
+            guest.send("QUIT");
+            while let heard = guest.hear(PATIENCE)
+                && heard != Heard::End
+            {
+                assert_ne!(heard, Heard::Nothing, "a session that was to end goes on");
+            }
+        }
+        std::fs::remove_dir_all(&folder).expect("it was there");
+    }
+
+    /// One session that has done something of everything and stays; or as far as it came, where the flags
+    /// do not let everybody in, or not for so long.
+    fn warm(&self, number: usize, commands: &[&str]) -> Guest {
+        let mut guest = Guest::from(address(number), self.v4());
+        let said = |guest: &mut Guest, command: &str, code: &str| {
+            if !command.is_empty() {
+                guest.send(command);
+            }
+            match guest.hear(PATIENCE) {
+                Heard::Reply(reply) if reply.starts_with(code) => Some(reply),
+                _ => None,
+            }
+        };
+        let mut all = || {
+            said(&mut guest, "", "220 ")?;
+            said(&mut guest, "USER anonymous", "331 ")?;
+            said(&mut guest, "PASS a@b", "230 ")?;
+            for command in commands {
+                let reply = said(&mut guest, "EPSV", "229 ")?;
+                let to = SocketAddr::new(self.v4().ip(), port_of(&reply));
+                let mut data = connect_from(address(number), to).ok()?;
+                said(&mut guest, command, "150 ")?;
+                std::io::copy(&mut data, &mut std::io::sink()).ok()?;
+                drop(data);
+                said(&mut guest, "", "226 ")?;
+            }
+            Some(())
+        };
+        all();
+        guest
+    }
+
+    /// The served folder.
+    pub fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
+    /// The server's ports.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Makes a file of this size that takes no room.
+    pub fn sparse(&self, name: &str, bytes: u64) {
+        let file = std::fs::File::create(self.root.join(name)).expect("a file");
+        file.set_len(bytes).expect("a sparse file");
+    }
+
+    /// A guest at the server.
+    pub fn guest(&self) -> Guest {
+        Guest::connect(self.v4())
+    }
+
+    /// Asks the server what it counts.
+    pub fn audit(&self) -> Audit {
+        let state = self.state();
+        let line = state.lines().find_map(|line| line.strip_prefix(AUDIT)).expect("the audit");
+        let counts: Vec<usize> = line
+            .split(", ")
+            .map(|part| part.split(' ').next().and_then(|n| n.parse().ok()).expect("a count"))
+            .collect();
+        let [sessions, busy, queued, sockets] = counts[..] else {
+            panic!("four counts: {line}");
+        };
+        Audit { sessions, busy, queued, sockets }
+    }
+
+    /// Asks the server for its state: the block that it then writes to its log.
+    pub fn state(&self) -> String {
+        const START: &str = " state: load line: ";
+        let before = self.log().matches(START).count();
+        self.signal("USR1");
+        let mut block = String::new();
+        eventually("the server to tell its state", || {
+            let log = self.log();
+            let blocks: Vec<&str> = log.split(START).collect();
+            block = blocks.last().copied().unwrap_or_default().to_owned();
+            // It comes line by line: the audit is whole when there is a line after it. The sessions, one line
+            // each, may still be on their way; whoever looks for one of them asks again.
+            blocks.len() > before + 1 && block.lines().skip_while(|line| !line.starts_with(AUDIT)).count() > 1
+        });
+        block
+    }
+
+    /// Bytes by which the server's memory has grown beyond what is noise; 0 where it has not.
+    pub fn growth(&self) -> u64 {
+        kernel::memory(self.pid()).saturating_sub(self.memory + NOISE)
+    }
+
+    /// Sockets on which the server listens besides those of the start.
+    pub fn extra_listeners(&self) -> usize {
+        kernel::listening(self.pid()) - self.before.listening
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::of(&self.server, &self.ports)
+    }
+
+    /// Waits until the server says that nobody is there, and the kernel that nothing is left.
+    fn wait_for_rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let (audit, reading) = (self.audit(), self.reading());
+            if audit == Audit::default() && reading == self.before {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "not back at the baseline: {audit:?}; {reading:?}, but before {:?}",
+                self.before
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The check that ends every case: sessions, threads, descriptors, listeners, orphans and memory are
+    /// back where they were, and a newcomer is served at once.
+    pub fn baseline(&self) {
+        self.baseline_within(PATIENCE);
+    }
+
+    /// The same for cases in which the kernel may take longer to give up on a peer.
+    pub fn baseline_within(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while self.audit() != Audit::default() {
+            assert!(Instant::now() < until, "sessions are left: {:?}", self.audit());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.newcomer();
+        self.wait_for_rest(until.saturating_duration_since(Instant::now()));
+        eventually("the memory to be back at the baseline", || self.growth() == 0);
+        let now = kernel::memory(self.pid());
+        eprintln!("memory: {} KiB before, {} KiB now (noise: {} KiB)", self.memory / 1024, now / 1024, NOISE / 1024);
+    }
+
+    /// Somebody new logs in and leaves.
+    pub fn newcomer(&self) {
+        let start = Instant::now();
+        let mut newcomer = self.login();
+        let time = start.elapsed();
+        assert!(time < NEWCOMER, "a newcomer had to wait for {time:?}");
+        newcomer.expect("QUIT", "221 ");
+        newcomer.expect_end();
+    }
+}
+
+impl Reading {
+    fn of(server: &Server, ports: &Ports) -> Self {
+        let pid = server.pid();
+        Reading {
+            threads: server.threads(),
+            descriptors: server.descriptors(),
+            listening: kernel::listening(pid),
+            orphans: kernel::orphans(pid, ports),
+            queued_bytes: kernel::queued_bytes(pid, ports),
+        }
+    }
+}
+
+impl Deref for Arena {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Arena {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+/// How the line of the audit begins.
+const AUDIT: &str = "  audit: ";
+
+fn flag(flags: &[&str], name: &str) -> Option<usize> {
+    let at = flags.iter().position(|&flag| flag == name)?;
+    flags.get(at + 1)?.parse().ok()
+}
+
+/// A range of ports below the default one and those that kernels give out, of which each could be had a moment ago, and which
+/// no other server of this process has been given.
+fn passive_range(count: u16) -> RangeInclusive<u16> {
+    const LEAST: u16 = 10_000;
+    const MOST: u16 = 19_999;
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Two processes begin at different places.
+    let random = RandomState::new().hash_one(0);
+    let start = LEAST + u16::try_from(random % u64::from(MOST - LEAST)).expect("it fits the range");
+    loop {
+        let mut first = next.unwrap_or(start);
+        if first > MOST - count {
+            first = LEAST;
+        }
+        *next = Some(first + count);
+        let range = first..=first + count - 1;
+        if range.clone().all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok()) {
+            return range;
+        }
+    }
+}
+
+/// The port in the reply to EPSV.
+pub fn port_of(reply: &str) -> u16 {
+    reply.split('|').nth(3).and_then(|port| port.parse().ok()).expect("a port")
+}
+
+/// EPSV, not yet connected.
+pub fn passive_port(client: &mut Client) -> SocketAddr {
+    let reply = client.expect("EPSV", "229 ");
+    let peer = client.stream.peer_addr().expect("connected");
+    SocketAddr::new(peer.ip(), port_of(&reply))
+}
+
+/// Begins to fetch a file and reads none of it.
+pub fn begin(client: &mut Client, name: &str) -> TcpStream {
+    let data = client.passive(true);
+    client.expect(&format!("RETR {name}"), "150 ");
+    data
+}
+
+/// Has the connection end with RST when it is dropped.
+pub fn arm(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+}
+
+/// Whether nobody listens at this address any more. (One who does and takes nobody is there.)
+pub fn is_closed(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(500))
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// Tells those who go on until they are told, even if the one who would tell them fails before.
+pub struct Finally<'a>(pub &'a AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
