@@ -17,7 +17,7 @@ pub struct Timeouts {
     /// `--data-timeout`: until a data connection is there.
     pub data: Duration,
     /// `--stall-timeout`: in a transfer, without a byte moved; also the window of
-    /// [`Config::min_rate`].
+    /// [`Config::min_rate`](super::Config::min_rate).
     pub stall: Duration,
     /// `--queue-timeout`: waiting for a worker.
     pub queue: Duration,
