@@ -21,6 +21,7 @@ fn read_line(mut stream: &TcpStream) -> String {
             Ok(_) if byte == *b"\n" => break,
             Ok(_) => line.push(byte[0]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("neither a line nor the end: {error}"),
         }
     }
