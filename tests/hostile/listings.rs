@@ -18,7 +18,7 @@ fn patterns_are_made_to_take_for_ever() {
     let arena = Arena::open(&[]);
     let folder = arena.root().join("many");
     std::fs::create_dir(&folder).expect("a folder");
-    for number in 0..6000 {
+    for number in 0..4000 {
         let name = format!("{}{number:04}", "a".repeat(240));
         File::create(folder.join(name)).expect("a file");
     }

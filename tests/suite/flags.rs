@@ -343,12 +343,17 @@ fn a_passive_range_with_too_few_ports_is_refused() {
     let range = quiet_range(4);
     let text = format!("{}-{}", range.start(), range.end());
     let mut holders: Vec<TcpListener> =
-        range.map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was free")).collect();
+        range.clone().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was free")).collect();
     let arguments = [&serve[..], &["--passive-ports", &text]].concat();
     refused(&arguments, 1, &[&["--passive-ports", &text, "only 0 ", "--workers 4"]]);
+    // A child that another test has begun to start holds what it has inherited until it runs.
+    let can_be_had = |count: &str| run(&arguments).2.contains(count);
     holders.truncate(1);
+    eventually("three ports to be free", || can_be_had("only 3 "));
     refused(&arguments, 1, &[&["--passive-ports", &text, "only 3 ", "--workers 4"]]);
     drop(holders);
+    let ports = (*range.start()..=*range.end()).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    eventually("all ports to be free", || ports.clone().all(|bound| bound.is_ok()));
     let mut command = Server::command();
     command.args(&arguments);
     Launched::run(command);
