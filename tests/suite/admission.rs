@@ -75,7 +75,7 @@ fn raise_own_limit() {
 #[test]
 fn when_pool_and_queue_are_full_the_next_ones_are_told_so_at_once() {
     let (_folder, root) = tree();
-    let flags = ["--workers", "2", "--queue", "3", "--queue-timeout", "1h"];
+    let flags = ["--workers", "2", "--queue", "3", "--queue-timeout", "1h", "--shed-after", "1h"];
     let server = Server::start(&root, &[&flags[..], &["--max-unauthenticated", "off"]].concat());
     let rest = Rest::of(&server);
     let mut busy = [server.login(), server.login()];
@@ -100,7 +100,7 @@ fn when_pool_and_queue_are_full_the_next_ones_are_told_so_at_once() {
 #[test]
 fn those_who_wait_are_served_in_the_order_in_which_they_came() {
     let (_folder, root) = tree();
-    let flags = ["--workers", "1", "--queue", "5", "--queue-timeout", "1h"];
+    let flags = ["--workers", "1", "--queue", "5", "--queue-timeout", "1h", "--shed-after", "1h"];
     let server = Server::start(&root, &[&flags[..], &["--max-unauthenticated", "off"]].concat());
     let mut served = server.login();
     let queued: Vec<TcpStream> = (0..5).map(|_| connect_with(None, None, server.v4())).collect();
@@ -124,7 +124,7 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
 #[test]
 fn one_who_gives_up_in_the_queue_leaves_its_place() {
     let (_folder, root) = tree();
-    let flags = ["--workers", "1", "--queue", "2", "--queue-timeout", "500ms"];
+    let flags = ["--workers", "1", "--queue", "2", "--queue-timeout", "500ms", "--shed-after", "1h"];
     let server = Server::start(&root, &[&flags[..], &["--max-unauthenticated", "off"]].concat());
     let rest = Rest::of(&server);
     let busy = server.login();
@@ -529,7 +529,7 @@ fn each_session_is_counted_under_the_way_in_which_it_ended() {
 #[test]
 fn those_who_never_had_a_worker_are_counted_as_well() {
     let (_folder, root) = tree();
-    let flags = ["--workers", "1", "--queue", "4", "--queue-timeout", "500ms"];
+    let flags = ["--workers", "1", "--queue", "4", "--queue-timeout", "500ms", "--shed-after", "1h"];
     let mut server = Server::start(&root, &[&flags[..], &["--max-unauthenticated", "off"]].concat());
     let _busy = server.login();
     for _ in 0..2 {
@@ -574,7 +574,7 @@ fn a_server_that_fits_a_small_hard_limit_serves_at_its_line() {
         .args(["-c", script, env!("CARGO_BIN_EXE_plimsoll"), "serve"])
         .arg(&root)
         .args(["--listen", "127.0.0.1:0", "--workers", "2", "--queue", "2"])
-        .args(["--max-per-ip", "off"]);
+        .args(["--max-per-ip", "off", "--shed-after", "1h"]);
     let launched = Launched::run(shell);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, launched.port(0)));
     let mut busy: Vec<Client> = (0..2).map(|_| Client::connect(address)).collect();

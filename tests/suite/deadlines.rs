@@ -602,7 +602,7 @@ fn the_session_limit_ends_a_flood_of_commands_whose_replies_are_never_read() {
 #[test]
 fn those_who_wait_too_long_for_a_worker_are_told_421_and_the_others_stay() {
     let (_folder, root) = tree();
-    let flags = ["--workers", "2", "--queue", "4", "--queue-timeout", "500ms"];
+    let flags = ["--workers", "2", "--queue", "4", "--queue-timeout", "500ms", "--shed-after", "1h"];
     let server = Server::start(&root, &flags);
     let rest = Rest::of(&server);
     for _ in 0..3 {
@@ -813,7 +813,7 @@ fn a_client_that_reads_no_replies_does_not_outlive_the_grace() {
 #[test]
 fn those_who_wait_for_a_worker_are_told_421_when_the_server_stops() {
     let (_folder, root) = tree();
-    let mut server = Server::start(&root, &["--workers", "2", "--queue", "4"]);
+    let mut server = Server::start(&root, &["--workers", "2", "--queue", "4", "--shed-after", "1h"]);
     let mut busy = [server.login(), server.login()];
     let waiting: Vec<TcpStream> = (0..4).map(|_| connect_with(None, None, server.v4())).collect();
     // The one that does not fit shows that the four were admitted.
