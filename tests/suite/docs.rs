@@ -1,4 +1,5 @@
-//! The documents against the program: the table of verbs, the flags, the version, the links.
+//! The documents against the program: the table of verbs, the flags, the version, the links, the names of
+//! tests.
 
 use crate::server::Server;
 use plimsoll::proto::verb::VERBS;
@@ -213,6 +214,152 @@ fn relative_links_in_documents_lead_somewhere() {
         }
     }
     assert!(followed > 10, "the documents refer to each other");
+}
+
+/// What stands in back-quotes in a line.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The names in a path of Rust, `a::b::c`; `None` where the code is something else.
+fn names_in(code: &str) -> Option<Vec<&str>> {
+    let names: Vec<&str> = code.split("::").collect();
+    let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (names.len() > 1 && names.iter().all(is_name)).then_some(names)
+}
+
+/// Folders of `tests/` whose names begin the names of their tests.
+const TEST_FOLDERS: [&str; 4] = ["hostile", "soak", "stress", "suite"];
+
+/// The source of a module: `suite::docs` is `tests/suite/docs.rs`, `vfs` is `src/vfs/mod.rs`.
+fn module(names: &[&str]) -> Option<String> {
+    let base = if TEST_FOLDERS.contains(names.first()?) { "tests" } else { "src" };
+    let place = path(base).join(names.join("/"));
+    let files = [place.with_extension("rs"), place.join("mod.rs")];
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok())
+}
+
+/// The functions under `#[test]`, those of proptest as well.
+fn tests_in(source: &str) -> BTreeSet<&str> {
+    let mut tests = BTreeSet::new();
+    let mut marked = false;
+    for line in source.lines().map(str::trim) {
+        if line == "#[test]" {
+            marked = true;
+        } else if let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split(['(', '<']).next()) {
+            if marked {
+                tests.insert(name);
+            }
+            marked = false;
+        } else if !line.starts_with("#[") && !line.starts_with("//") {
+            marked = false;
+        }
+    }
+    tests
+}
+
+/// Whether a source defines this function, type or constant.
+fn defines(source: &str, name: &str) -> bool {
+    const KINDS: [&str; 7] = ["fn", "struct", "enum", "trait", "type", "const", "static"];
+    source.lines().any(|line| {
+        let words: Vec<&str> = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        words.windows(2).any(|pair| KINDS.contains(&pair[0]) && pair[1] == name)
+    })
+}
+
+/// What is wrong with a path of Rust in a document. One that does not begin with a module of this
+/// repository is no concern of ours, unless it has to be a test.
+fn fault(names: &[&str], must_be_test: bool) -> Option<&'static str> {
+    let must_be_test = must_be_test || TEST_FOLDERS.contains(&names[0]);
+    let found = (1..=names.len()).rev().find_map(|depth| Some((depth, module(&names[..depth])?)));
+    let Some((depth, source)) = found else {
+        return must_be_test.then_some("there is no such file");
+    };
+    let tests = tests_in(&source);
+    match &names[depth..] {
+        [] if must_be_test => tests.is_empty().then_some("it has no tests"),
+        [name] if tests.contains(name) => None,
+        _ if must_be_test => Some("there is no such test"),
+        rest => (!rest.iter().all(|name| defines(&source, name))).then_some("there is no such thing"),
+    }
+}
+
+/// The cells under `Tests` in all tables of a document.
+fn cells_of_tests(text: &str) -> Vec<String> {
+    let mut cells = Vec::new();
+    for table in text.split("\n\n") {
+        let mut rows = rows(table).into_iter();
+        let column = rows.next().and_then(|head| head.iter().position(|cell| cell == "Tests"));
+        if let Some(column) = column {
+            cells.extend(rows.map(|mut row| row.swap_remove(column)));
+        }
+    }
+    cells
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let mut wrong = BTreeSet::new();
+    let mut seen = 0;
+    // What the changelog tells of may be gone.
+    for name in documents().into_iter().filter(|name| name != "CHANGELOG.md") {
+        let text = read(&name);
+        for code in text.lines().flat_map(code) {
+            let fault = names_in(code).and_then(|names| fault(&names, false));
+            wrong.extend(fault.map(|fault| format!("{name}: {code}: {fault}")));
+        }
+        for cell in cells_of_tests(&text) {
+            let mut tests = 0;
+            for code in code(&cell) {
+                tests += 1;
+                let fault = match names_in(code) {
+                    Some(names) => fault(&names, true),
+                    None => (!path(code).is_file()).then_some("neither a test nor a script"),
+                };
+                wrong.extend(fault.map(|fault| format!("{name}: {code}: {fault}")));
+            }
+            // A row without a test has to say so.
+            if tests == 0 && !cell.starts_with("none: ") && !cell.contains("not yet tested") {
+                wrong.insert(format!("{name}: no test in {cell:?}"));
+            }
+            seen += tests;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 200, "the documents name tests: {seen}");
+}
+
+#[test]
+fn a_wrong_name_of_a_test_would_be_seen() {
+    for (code, must_be_test) in [
+        ("suite::docs::a_wrong_name_of_a_test_would_be_seen", true),
+        ("suite::docs", true),
+        ("vfs::walk::the_walk_finds_what_the_kernel_finds", true),
+        ("proto::command::no_line_panics", true),
+        ("server::registry", false),
+        ("server::Server::start", false),
+        ("somebody::elses", false),
+    ] {
+        assert_eq!(fault(&names_in(code).expect("a path"), must_be_test), None, "{code}");
+    }
+    for (code, must_be_test) in [
+        // No test, but a function; no function; no file; a file without tests; a module; nobody's.
+        ("suite::docs::documents", false),
+        ("suite::docs::no_such_test", false),
+        ("suite::no_such_file::no_such_test", false),
+        ("hostile::netns", false),
+        ("server::Server::start", true),
+        ("server::no_such_module", false),
+        ("vfs::walk::no_such_test", true),
+        ("somebody::elses", true),
+    ] {
+        assert!(fault(&names_in(code).expect("a path"), must_be_test).is_some(), "{code}");
+    }
+    let table = "| A | Tests |\n|---|---|\n| `a` | `b::c`, `d` |\n\n| A |\n|---|\n| e |\n";
+    assert_eq!(cells_of_tests(table), ["`b::c`, `d`"]);
+    for code in ["a", "a::", "a::b c", "a::…", "[::]:21"] {
+        assert_eq!(names_in(code), None, "{code}");
+    }
 }
 
 #[test]
