@@ -114,6 +114,11 @@ pub(super) struct ServeArgs {
     #[argh(option)]
     pub(super) max_unauthenticated: Option<String>,
 
+    /// transfers at once whose send buffer may grow with the path, up to net.ipv4.tcp_wmem; each of
+    /// the others has 128K (default: one for each 32 workers, at least 1)
+    #[argh(option)]
+    pub(super) wide_transfers: Option<String>,
+
     /// ports for passive data connections, LO-HI, at least as many as workers (default 20000-29999)
     #[argh(option)]
     pub(super) passive_ports: Option<String>,
@@ -385,6 +390,7 @@ mod tests {
             ("--max-per-ip", "(default: a quarter of --workers, at least 4)".to_owned()),
             ("--max-per-user", "(default off)".to_owned()),
             ("--max-unauthenticated", "(default: half of --workers, plus --queue)".to_owned()),
+            ("--wide-transfers", "(default: one for each 32 workers, at least 1)".to_owned()),
             ("--passive-ports", format!("(default {low}-{high})")),
             ("--passive-address", "(default: the address to which the client connected)".to_owned()),
             ("--no-active", "(default: they are allowed, to the client's own address)".to_owned()),

@@ -85,6 +85,7 @@ pub struct Config {
     max_per_address: Cap,
     max_per_user: Cap,
     max_unauthenticated: Cap,
+    wide_transfers: Option<usize>,
     passive_ports: RangeInclusive<u16>,
     passive_address: Option<Ipv4Addr>,
     active: bool,
@@ -199,6 +200,12 @@ impl Config {
         self.max_unauthenticated.or(Some((self.workers / 2).saturating_add(self.queue)))
     }
 
+    /// Transfers at once whose send buffer may grow with the path.
+    #[must_use]
+    pub fn wide_transfers(&self) -> usize {
+        self.wide_transfers.unwrap_or((self.workers / limits::WORKERS_FOR_A_WIDE_TRANSFER).max(1)).min(self.workers)
+    }
+
     /// The ports for passive data connections: at least [`Config::workers`] of them, none of them
     /// 0.
     #[must_use]
@@ -259,6 +266,9 @@ impl Config {
         let max_per_address = cap("--max-per-ip", &args.max_per_ip);
         let max_per_user = cap("--max-per-user", &args.max_per_user);
         let max_unauthenticated = cap("--max-unauthenticated", &args.max_unauthenticated);
+        let wide_transfers = problems.value("--wide-transfers", &args.wide_transfers, None, |value| {
+            units::count(value, 0..=limits::WORKERS_MAX).map(Some)
+        });
         let banner = banner::lines(args.banner.as_deref().unwrap_or(DEFAULT_BANNER));
         let passive_address = args.passive_address.as_deref().map(addresses::passive);
         let config = Self {
@@ -275,6 +285,7 @@ impl Config {
             max_per_address,
             max_per_user,
             max_unauthenticated,
+            wide_transfers,
             passive_ports: passive_ports(&args, workers.unwrap_or(1), &mut problems),
             passive_address: passive_address.and_then(|address| problems.note("--passive-address", address)),
             active: !args.no_active,
@@ -410,7 +421,7 @@ mod tests {
 
     #[test]
     fn good_values_reach_their_accessor() {
-        let cases: [Case; 24] = [
+        let cases: [Case; 25] = [
             ("--workers", |c| c.workers().to_string(), &[("1", "1"), ("10000", "10000")]),
             ("--workers", |c| c.workers_auto().to_string(), &[("auto", "true"), ("1", "false")]),
             ("--memory-limit", |c| format!("{:?}", c.memory_limit()), &[("off", "None"), ("64M", "Some(67108864)")]),
@@ -432,6 +443,7 @@ mod tests {
                 |c| format!("{:?}", c.max_unauthenticated()),
                 &[("off", "None"), ("32768", "Some(32768)")],
             ),
+            ("--wide-transfers", |c| c.wide_transfers().to_string(), &[("0", "0"), ("9", "9"), ("16384", "256")]),
             (
                 "--passive-ports",
                 |c| format!("{:?}", c.passive_ports()),
@@ -487,6 +499,7 @@ mod tests {
             ("--session-timeout", &["0", "never"], format!("{time} or off")),
             ("--max-per-ip", &["0", "32769", "no"], sessions.to_owned()),
             ("--max-per-user", &["0", "32769"], sessions.to_owned()),
+            ("--wide-transfers", &["-1", "16385", "off"], "a whole number from 0 to 16384".to_owned()),
             ("--max-unauthenticated", &["0", "32769"], sessions.to_owned()),
             (
                 "--passive-ports",

@@ -4,5 +4,7 @@
 pub mod passive;
 pub mod port;
 pub mod pulse;
+mod tcp;
 pub mod transfer;
 pub mod wait;
+pub mod window;

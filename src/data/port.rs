@@ -2,13 +2,13 @@
 
 use super::passive::{PassiveListener, PassivePorts};
 use super::pulse::{Phase, Tick};
-use super::wait::{Stop, Watch, glance, is_ready, wait};
-use crate::limits::{BACKSTOP, DRAIN_STEPS, FIN_WAIT, NOTSENT_LOWAT, ORPHAN_TIMEOUT, PASSIVE_TRIES};
+use super::tcp::unacknowledged;
+use super::wait::{Stop, Watch, glance, rest, wait};
+use crate::limits::{BACKSTOP, FINISH_LOOKS, FINISH_STEPS, PASSIVE_TRIES};
 use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, getpeername, shutdown, sockopt};
-use socket2::SockRef;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -146,27 +146,16 @@ fn open_active(
 }
 
 impl DataConnection {
-    /// Ends the connection in order: all that was written has left this host, FIN after it. Then the peer
-    /// has [`FIN_WAIT`] to close its side; one that keeps it open until it has read 226 gets its 226.
-    /// `timeout` is how long sending may stand still.
+    /// Ends the connection in order: FIN after all that was written, and then the peer's own FIN, or at
+    /// least its acknowledgement of every byte, so that the kernel keeps nothing of it when it is closed.
+    /// `timeout` is how long acknowledgements may stand still.
     ///
     /// # Errors
     /// [`DataError::Broken`] where the peer did not take it all.
     pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
         watch.pulse().worked();
-        self.drain(watch, timeout)?;
-        let until = Tick::now().after(FIN_WAIT);
-        watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
         shutdown(&self.socket, Shutdown::Write).map_err(|_| DataError::Broken)?;
-        match wait(watch, self.socket.as_fd(), PollFlags::RDHUP, until) {
-            // Closed on both sides and all of it acknowledged: the kernel keeps nothing of it.
-            Ok(()) if getpeername(&self.socket) == Err(Errno::NOTCONN) => {}
-            // What is on its way still is no more than a window, and is dropped if nobody takes it.
-            Ok(()) | Err(Stop::TimedOut) => {
-                let _ = SockRef::from(&self.socket).set_tcp_user_timeout(Some(ORPHAN_TIMEOUT));
-            }
-            Err(stop) => return Err(stop.into()),
-        }
+        self.see_it_taken(watch, timeout)?;
         match sockopt::socket_error(&self.socket) {
             Ok(Ok(())) => {
                 self.finished = true;
@@ -176,28 +165,63 @@ impl DataConnection {
         }
     }
 
-    /// Waits until nothing is left that the kernel has not sent: closing would leave it behind as an
-    /// orphan that holds its memory for minutes. TCP_NOTSENT_LOWAT, lowered in steps, makes poll(2) tell
-    /// how much is left, so that a slow peer is seen to move.
-    fn drain(&self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
-        let socket = SockRef::from(&self.socket);
-        let left_below = |bytes| socket.set_tcp_notsent_lowat(bytes).map_err(|_| DataError::Broken);
-        left_below(1)?;
-        if is_ready(self.as_fd(), PollFlags::OUT) {
-            return Ok(());
-        }
-        // A last segment that is not full waits for what is in flight (Nagle), and FIN does not push it yet.
-        socket.set_tcp_nodelay(true).map_err(|_| DataError::Broken)?;
-        for step in (0..DRAIN_STEPS).rev() {
-            left_below(1 + step * NOTSENT_LOWAT / DRAIN_STEPS)?;
-            let until = Tick::now().after(timeout);
-            watch.pulse().enter(Phase::Finish, until.after(BACKSTOP));
-            match wait(watch, self.as_fd(), PollFlags::OUT, until) {
-                Err(Stop::TimedOut) => return Err(DataError::Broken),
-                other => other?,
+    /// Waits for the peer to close its side, which most do at once, and looks now and then whether it has
+    /// acknowledged everything, FIN too: some programs close only after 226.
+    fn see_it_taken(&self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
+        let mut acknowledged = Acknowledged::none_yet(timeout);
+        let (mut pause, longest) = FINISH_LOOKS;
+        let mut peer_has_closed = false;
+        loop {
+            watch.pulse().enter(Phase::Finish, acknowledged.until.after(BACKSTOP));
+            let until = Tick::now().after(pause);
+            // Once the peer has closed its side, poll(2) would only say so again and again.
+            let waited = match peer_has_closed {
+                false => wait(watch, self.as_fd(), PollFlags::RDHUP, until),
+                true => rest(watch, until),
+            };
+            match waited {
+                Ok(()) if getpeername(&self.socket) == Err(Errno::NOTCONN) => return Ok(()),
+                Ok(()) => peer_has_closed = true,
+                Err(Stop::TimedOut) => pause = (pause * 2).min(longest),
+                Err(stop) => return Err(stop.into()),
+            }
+            let left = unacknowledged(self.as_fd()).map_err(|_| DataError::Broken)?;
+            if left == 0 {
+                return Ok(());
+            }
+            if acknowledged.advanced(left) {
+                watch.pulse().worked();
+            } else if acknowledged.until.left(Tick::now()) == Some(Duration::ZERO) {
+                return Err(DataError::Broken);
             }
         }
-        Ok(())
+    }
+}
+
+/// How far the peer has come in taking the end of a transfer.
+#[derive(Debug)]
+struct Acknowledged {
+    timeout: Duration,
+    /// It has stalled when this comes before it has advanced.
+    until: Tick,
+    /// Bytes that were unacknowledged when it last advanced, and at first.
+    left: Option<(usize, usize)>,
+}
+
+impl Acknowledged {
+    fn none_yet(timeout: Duration) -> Self {
+        Acknowledged { timeout, until: Tick::now().after(timeout), left: None }
+    }
+
+    /// Whether it has advanced by a step; a byte now and then is none.
+    fn advanced(&mut self, now_left: usize) -> bool {
+        let (last, first) = *self.left.get_or_insert((now_left, now_left));
+        let advanced = last.saturating_sub(now_left) > first / FINISH_STEPS;
+        if advanced {
+            self.left = Some((now_left, first));
+            self.until = Tick::now().after(self.timeout);
+        }
+        advanced
     }
 }
 

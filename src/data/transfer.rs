@@ -6,13 +6,12 @@
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
 use super::wait::{Watch, glance, wait};
-use crate::limits::{NOTSENT_LOWAT, SENDFILE_CHUNK, UNHEARD_MAX};
+use crate::limits::{SENDFILE_CHUNK, UNHEARD_MAX};
 use crate::proto::ascii;
 use rustix::event::PollFlags;
 use rustix::fs::sendfile;
 use rustix::io::{Errno, pread};
 use rustix::net::{SendFlags, send};
-use socket2::SockRef;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The open data connection of one transfer, with the control connection that is heard meanwhile.
@@ -23,13 +22,9 @@ pub struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    /// Begins to send; `expected` is the number of bytes, where it is known.
-    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, expected: Option<u64>) -> Self {
+    /// Begins to send.
+    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch) -> Self {
         watch.pulse().enter(Phase::Transfer, Tick::NEVER);
-        if expected.is_none_or(|bytes| bytes > u64::from(NOTSENT_LOWAT)) {
-            // Without it the transfer works as well, and only a stalled one costs more memory.
-            let _ = SockRef::from(connection).set_tcp_notsent_lowat(NOTSENT_LOWAT);
-        }
         Outgoing { connection, watch, unheard: 0 }
     }
 

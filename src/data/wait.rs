@@ -83,11 +83,22 @@ pub fn glance(watch: &mut dyn Watch) -> Result<(), Stop> {
     watch.prepare().map(|_| ())
 }
 
-/// Whether the descriptor is ready now.
-#[must_use]
-pub fn is_ready(descriptor: BorrowedFd<'_>, flags: PollFlags) -> bool {
-    let mut descriptors = [PollFd::from_borrowed_fd(descriptor, flags)];
-    poll_for(&mut descriptors, Some(Duration::ZERO)).is_ok() && !descriptors[0].revents().is_empty()
+/// Serves the control connection until the time is up.
+///
+/// # Errors
+/// What ended it: [`Stop::TimedOut`] in the end.
+pub fn rest(watch: &mut dyn Watch, until: Tick) -> Result<(), Stop> {
+    loop {
+        check(watch.pulse())?;
+        let interest = watch.prepare()?;
+        let left = remaining(until)?;
+        let mut descriptors = [PollFd::from_borrowed_fd(watch.descriptor(), interest)];
+        poll_for(&mut descriptors, left)?;
+        let events = descriptors[0].revents();
+        if !events.is_empty() {
+            watch.heard(events)?;
+        }
+    }
 }
 
 /// Waits until the control connection can be written to.

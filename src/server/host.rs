@@ -1,7 +1,8 @@
-//! What the host allows: memory, by the cgroups of this process.
+//! What the host allows: memory, by the cgroups of this process, and send buffers.
 //!
 //! Reads a few files of the kernel's at start, and never again.
 
+use crate::limits::WIDE_WINDOW;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,17 @@ const MEMORY_V2: [(&str, &str); 2] = [("/sys/fs/cgroup", "memory.max"), ("/sys/f
 pub fn cgroup_memory() -> Option<u64> {
     let lines = fs::read_to_string("/proc/self/cgroup").ok()?;
     memory_files(&lines).iter().filter_map(|file| limit(&fs::read_to_string(file).ok()?)).min()
+}
+
+/// Bytes to which the kernel lets the send buffer of a TCP connection grow: the third number of
+/// net.ipv4.tcp_wmem.
+#[must_use]
+pub fn send_buffer_max() -> usize {
+    fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").ok().and_then(|text| third(&text)).unwrap_or(WIDE_WINDOW)
+}
+
+fn third(text: &str) -> Option<usize> {
+    text.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// The files that may hold a limit, by the lines of /proc/self/cgroup.
@@ -75,5 +87,12 @@ mod tests {
         assert_eq!(limit("9223372036854771712\n"), None);
         assert_eq!(limit("67108864\n"), Some(67_108_864));
         assert_eq!(limit(""), None);
+    }
+
+    #[test]
+    fn the_largest_send_buffer_is_the_last_of_three() {
+        assert_eq!(third("4096\t16384\t4194304\n"), Some(4 << 20));
+        assert_eq!(third("4096 16384\n"), None);
+        assert!(send_buffer_max() > 0);
     }
 }

@@ -5,8 +5,8 @@ use super::host;
 use crate::config::Config;
 use crate::limits::{
     CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
-    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NOTSENT_LOWAT, PASSIVE_BACKLOG, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
-    WORKERS_AUTO_MAX, WORKERS_MAX,
+    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NARROW_WINDOW, PASSIVE_BACKLOG, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
+    SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -20,8 +20,9 @@ const KERNEL_SOCKET: usize = 4 * 1024;
 /// What one command may allocate for a moment: a pathname that is walked (28 KiB at most), a reply.
 const MOMENTARY: usize = 32 * 1024;
 
-/// Stack that a worker can touch; the rest is reserved, and costs nothing.
-const STACK_TOUCHED: usize = 48 * 1024;
+/// Stack that a worker can touch, measured at 32 KiB without optimisation; the rest is reserved, and costs
+/// nothing.
+const STACK_TOUCHED: usize = 40 * 1024;
 
 /// The process before its first worker: code, libraries, allocator, acceptor and reaper.
 const PROCESS: usize = 3 * 1024 * 1024;
@@ -45,6 +46,8 @@ pub struct Allowed {
     pub memory: Option<(u64, MemoryLimit)>,
     /// The hard limit of descriptors; `None` where there is none.
     pub descriptors: Option<u64>,
+    /// Bytes to which the send buffer of a connection may grow.
+    pub wide_window: usize,
 }
 
 /// Whose limit of memory it is.
@@ -88,6 +91,7 @@ impl Allowed {
         Allowed {
             memory: flag.into_iter().chain(cgroup).min_by_key(|(bytes, _)| *bytes),
             descriptors: getrlimit(Resource::Nofile).maximum,
+            wide_window: host::send_buffer_max(),
         }
     }
 
@@ -103,54 +107,55 @@ impl Allowed {
         config.with_workers(most)
     }
 
-    /// How many workers fit, with all else as it is.
+    /// How many workers fit, with all else as it is: more of them never cost less.
     fn fitting(&self, config: &Config) -> usize {
-        let costs = Costs::of(config);
-        let by_memory = self.memory.map_or(usize::MAX, |(bytes, _)| {
-            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(costs.fixed) / costs.worker
-        });
-        let by_descriptors = self.descriptors.map_or(usize::MAX, |descriptors| {
-            let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-            descriptors.saturating_sub(costs.fixed_descriptors) / DESCRIPTORS_PER_SESSION
-        });
-        by_memory.min(by_descriptors).min(WORKERS_MAX)
-    }
-}
-
-/// What the terms of the sum are for these flags, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Costs {
-    worker: usize,
-    fixed: usize,
-    fixed_descriptors: usize,
-}
-
-impl Costs {
-    fn of(config: &Config) -> Self {
-        let listeners = config.listen().len().max(1);
-        let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
-        // A data connection holds what is not sent and about as much on its way.
-        let waiting = KERNEL_SOCKET + 2 * DATA_RECEIVE_BUFFER;
-        let data = 2 * KERNEL_SOCKET + 2 * NOTSENT_LOWAT as usize + PASSIVE_BACKLOG.unsigned_abs() as usize * waiting;
-        let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
-        Costs {
-            worker: config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT,
-            fixed: PROCESS + config.queue() * (control + SLOT),
-            fixed_descriptors: config.queue() + listeners + DESCRIPTORS_SPARE,
+        let (mut fit, mut too_many) = (0, WORKERS_MAX + 1);
+        while fit + 1 < too_many {
+            let workers = fit.midpoint(too_many);
+            match self.short(&LoadLine::of(&config.clone().with_workers(workers), self.wide_window)) {
+                None => fit = workers,
+                Some(_) => too_many = workers,
+            }
         }
+        fit
     }
+
+    /// What a load line is short of.
+    fn short(&self, line: &LoadLine) -> Option<Short> {
+        let descriptors = self.descriptors.filter(|&most| most < line.descriptors as u64);
+        let memory = self.memory.filter(|(most, _)| *most < line.bytes as u64);
+        descriptors.map(Short::Descriptors).or(memory.map(|(most, by)| Short::Memory(most, by)))
+    }
+}
+
+/// What there is too little of, and how much of it is allowed.
+#[derive(Debug, Clone, Copy)]
+enum Short {
+    Descriptors(u64),
+    Memory(u64, MemoryLimit),
 }
 
 impl LoadLine {
-    /// Computes it from the flags.
+    /// Computes it from the flags, where a send buffer may grow to `wide_window` bytes.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let costs = Costs::of(config);
+    pub fn of(config: &Config, wide_window: usize) -> Self {
+        let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
+        // At a passive port either strangers wait or a transfer runs over the connection that came.
+        let stranger = KERNEL_SOCKET + 2 * DATA_RECEIVE_BUFFER;
+        let strangers = PASSIVE_BACKLOG.unsigned_abs() as usize * stranger;
+        let data = 2 * KERNEL_SOCKET + strangers.max(in_flight(NARROW_WINDOW));
+        let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
+        let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT;
+        let wide = in_flight(wide_window).saturating_sub(in_flight(NARROW_WINDOW));
+        let listeners = config.listen().len().max(1);
         LoadLine {
             sessions: config.workers(),
             queued: config.queue(),
-            bytes: costs.fixed + config.workers() * costs.worker,
-            descriptors: costs.fixed_descriptors + config.workers() * DESCRIPTORS_PER_SESSION,
+            bytes: PROCESS
+                + config.workers() * worker
+                + config.wide_transfers() * wide
+                + config.queue() * (control + SLOT),
+            descriptors: config.workers() * DESCRIPTORS_PER_SESSION + config.queue() + listeners + DESCRIPTORS_SPARE,
         }
     }
 
@@ -159,15 +164,13 @@ impl LoadLine {
     /// # Errors
     /// What is short.
     pub fn check(&self, allowed: &Allowed, config: &Config) -> Result<(), Overloaded> {
-        let needed = self.descriptors;
-        if let Some(allowed) = allowed.descriptors.filter(|&most| most < needed as u64) {
-            return Err(Overloaded::Descriptors { needed, allowed });
-        }
-        match allowed.memory {
-            Some((bytes, by)) if bytes < self.bytes as u64 => {
-                Err(Overloaded::Memory { needed: self.bytes, allowed: bytes, by, fitting: allowed.fitting(config) })
+        match allowed.short(self) {
+            None => Ok(()),
+            Some(Short::Descriptors(most)) => Err(Overloaded::Descriptors { needed: self.descriptors, allowed: most }),
+            Some(Short::Memory(most, by)) => {
+                let fitting = allowed.fitting(config);
+                Err(Overloaded::Memory { needed: self.bytes, allowed: most, by, fitting })
             }
-            _ => Ok(()),
         }
     }
 
@@ -185,6 +188,12 @@ impl LoadLine {
         setrlimit(Resource::Nofile, raised)
             .map_err(|_| Overloaded::Descriptors { needed: self.descriptors, allowed: current })
     }
+}
+
+/// What a window of this size can hold: its bytes, unsent or unacknowledged, and, where they are sent as they
+/// are, the pages of the file as well, which can't be given up until then.
+fn in_flight(window: usize) -> usize {
+    2 * (window + SEGMENT)
 }
 
 impl fmt::Display for LoadLine {
@@ -232,6 +241,7 @@ fn mib(bytes: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::config::{Invocation, from_arguments};
+    use crate::limits::WIDE_WINDOW;
 
     fn config(flags: &str) -> Config {
         let arguments = format!("serve {flags}");
@@ -242,25 +252,25 @@ mod tests {
     }
 
     fn load_line(flags: &str) -> LoadLine {
-        LoadLine::of(&config(flags))
+        LoadLine::of(&config(flags), WIDE_WINDOW)
     }
 
-    const OPEN: Allowed = Allowed { memory: None, descriptors: None };
+    const OPEN: Allowed = Allowed { memory: None, descriptors: None, wide_window: WIDE_WINDOW };
 
     #[test]
     fn auto_takes_the_largest_pool_that_fits_and_one_more_does_not() {
         let limits = [
             Allowed { memory: Some((64 << 20, MemoryLimit::Cgroup)), ..OPEN },
-            Allowed { memory: Some((300 << 20, MemoryLimit::Flag)), descriptors: Some(1024) },
+            Allowed { memory: Some((300 << 20, MemoryLimit::Flag)), descriptors: Some(1024), ..OPEN },
             Allowed { descriptors: Some(512), ..OPEN },
         ];
         for allowed in limits {
             let settled = allowed.settle(config("--workers auto --queue 16"));
             let workers = settled.workers();
             assert!(workers > 1, "{allowed:?}");
-            assert_eq!(LoadLine::of(&settled).check(&allowed, &settled), Ok(()), "{allowed:?}");
+            assert_eq!(LoadLine::of(&settled, WIDE_WINDOW).check(&allowed, &settled), Ok(()), "{allowed:?}");
             let more = settled.with_workers(workers + 1);
-            assert!(LoadLine::of(&more).check(&allowed, &more).is_err(), "{allowed:?}");
+            assert!(LoadLine::of(&more, WIDE_WINDOW).check(&allowed, &more).is_err(), "{allowed:?}");
         }
         assert_eq!(OPEN.settle(config("--workers auto")).workers(), WORKERS_AUTO_MAX);
         let ports = OPEN.settle(config("--workers auto --passive-ports 3000-3009"));
@@ -272,24 +282,26 @@ mod tests {
         let allowed = Allowed { memory: Some((16 << 20, MemoryLimit::Flag)), ..OPEN };
         let asked = allowed.settle(config("--workers 256"));
         assert_eq!(asked.workers(), 256);
-        let refused = LoadLine::of(&asked).check(&allowed, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW).check(&allowed, &asked).unwrap_err().to_string();
         for part in ["--workers", "--memory-limit", "16 MiB", "--workers auto"] {
             assert!(refused.contains(part), "{part} in {refused}");
         }
         let nothing = Allowed { memory: Some((1 << 20, MemoryLimit::Cgroup)), ..OPEN };
-        let refused = LoadLine::of(&asked).check(&nothing, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW).check(&nothing, &asked).unwrap_err().to_string();
         assert!(refused.contains("no worker fits") && refused.contains("cgroup"), "{refused}");
     }
 
     #[test]
     fn each_worker_and_each_place_in_the_queue_costs_what_it_can_use() {
         let one = load_line("--workers 1 --queue 1");
-        let two = load_line("--workers 2 --queue 1");
+        let two = load_line("--workers 2 --queue 1 --wide-transfers 1");
         let queued = load_line("--workers 1 --queue 2");
         assert_eq!(two.descriptors - one.descriptors, DESCRIPTORS_PER_SESSION);
         assert_eq!(queued.descriptors - one.descriptors, 1);
         let worker = two.bytes - one.bytes;
-        assert!(worker > DATA_BUFFER + NAMES_BUFFER + 2 * NOTSENT_LOWAT as usize, "{worker}");
+        assert!(worker > DATA_BUFFER + NAMES_BUFFER + 2 * NARROW_WINDOW, "{worker}");
+        let wide = load_line("--workers 2 --queue 1 --wide-transfers 2").bytes - two.bytes;
+        assert_eq!(wide + 2 * NARROW_WINDOW, 2 * WIDE_WINDOW);
         let place = queued.bytes - one.bytes;
         assert!(place > 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER) && place < worker, "{place}");
     }

@@ -19,6 +19,7 @@ mod wake;
 use crate::config::{self, Config};
 use crate::data::passive::PassivePorts;
 use crate::data::pulse::Tick;
+use crate::data::window::Windows;
 use crate::proto::reply::Reply;
 use crate::session::Context;
 use crate::vfs::Root;
@@ -81,7 +82,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let allowed = Allowed::now(&config);
         let config = allowed.settle(config);
-        let load_line = LoadLine::of(&config);
+        let load_line = LoadLine::of(&config, allowed.wide_window);
         let overloaded = |error: Overloaded| StartError(error.to_string());
         load_line.check(&allowed, &config).map_err(overloaded)?;
         load_line.claim_descriptors().map_err(overloaded)?;
@@ -98,7 +99,9 @@ impl Server {
             }
             None => Vec::new(),
         };
-        let context = Arc::new(Context { greeting: greeting(config.banner()), root, ports, networks, config });
+        let greeting = greeting(config.banner());
+        let windows = Windows::new(config.wide_transfers());
+        let context = Arc::new(Context { greeting, root, ports, windows, networks, config });
         start_threads(context, listeners, listening, load_line, signals)
     }
 

@@ -24,6 +24,7 @@ use crate::data::passive::PassivePorts;
 use crate::data::port::DataPort;
 use crate::data::pulse::{Phase, Reason, Tick};
 use crate::data::wait::Stop;
+use crate::data::window::Windows;
 use crate::limits::{DATA_BUFFER, LINE_MAX, NAMES_BUFFER, REPLY_BUFFER};
 use crate::policy::Subject;
 use crate::proto::command::is_http;
@@ -49,6 +50,8 @@ pub struct Context {
     pub root: Root,
     /// The passive ports.
     pub ports: PassivePorts,
+    /// The windows of transfers.
+    pub windows: Windows,
     /// The host's own networks, to whose members `--passive-address` does not apply.
     pub networks: Vec<IfAddr>,
     /// The greeting.

@@ -84,10 +84,13 @@ impl<S: Seat> Session<'_, S> {
         let timeouts = self.context.config.timeouts();
         let peer = self.peer();
         self.control.begin_transfer(expected);
+        // Declared before the connection, it is given back after that is closed.
+        let _window;
         let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data)?;
         self.control.send(opening)?;
         self.control.flush()?;
-        send(&mut Outgoing::new(&connection, &mut self.control, expected), self.work)?;
+        _window = self.context.windows.set(&connection, expected);
+        send(&mut Outgoing::new(&connection, &mut self.control), self.work)?;
         connection.finish(&mut self.control, timeouts.stall)
     }
 }

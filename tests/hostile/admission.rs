@@ -5,9 +5,12 @@ use crate::guest::{Guest, Heard, address, connect_from};
 use crate::kernel;
 use crate::netns::{self, Role};
 use crate::server::{Client, PATIENCE, eventually, has_ipv6};
+use crate::{REQUIRE_TOOLS, skip};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// What a newcomer may have to wait for while idlers hold everything. The aim is 3 s; a test that shares
@@ -21,8 +24,7 @@ fn two_hundred_connect_to_a_process_of_64_descriptors() {
     let arena = Arena::open(&flags);
     let limited = Command::new("prlimit").args(["--pid", &arena.pid().to_string(), "--nofile=64:64"]).status();
     if !limited.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: prlimit(1) is not there, or may not be used");
-        return;
+        return skip(REQUIRE_TOOLS, "descriptors: prlimit(1) is not there, or may not be used");
     }
     let mut guests: Vec<Guest> = (0..200).map(|_| arena.guest()).collect();
     let refused = |guests: &mut Vec<Guest>| {
@@ -64,7 +66,7 @@ impl Strace {
             let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
             status.contains(&own)
         };
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + PATIENCE;
         while !traced() {
             if Instant::now() > until || child.try_wait().ok()?.is_some() {
                 let _ = child.kill();
@@ -92,8 +94,7 @@ fn accept_fails_every_fifth_time() {
     let acceptor = kernel::thread(arena.pid(), "acceptor").expect("there is one");
     for error in ["ENFILE", "EMFILE", "ENOBUFS", "ENOMEM", "EPROTO", "ECONNABORTED"] {
         let Some(strace) = Strace::inject(acceptor, error) else {
-            eprintln!("skipped: strace(1) is not there, or may not be used");
-            return;
+            return skip(REQUIRE_TOOLS, "errors of accept: strace(1) is not there, or may not be used");
         };
         let mut served = 0;
         for _ in 0..30 {
@@ -260,7 +261,7 @@ fn sessions_end_in_every_bad_way_and_then_the_caps_are_counted() {
     let arena = Arena::open(&flags);
     arena.sparse("far.bin", 4 << 30);
     // What comes before the quiet begins must not count against the rest of them.
-    let rest = || eventually("nobody to be there", || arena.audit() == crate::arena::Audit::default());
+    let rest = || eventually("nobody to be there", || arena.is_deserted());
     rest();
     for way in 0..12 {
         let mut guest = arena.guest();
@@ -400,15 +401,17 @@ fn idlers_hold_all_slots(idlers: Idlers) {
     // One of them works, though slowly.
     let mut working = arena.login();
     let mut data = begin(&mut working, "far.bin");
+    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&enough);
     let mover = std::thread::spawn(move || {
         let (mut total, mut bytes) = (0u64, vec![0; 64 * 1024]);
-        let end = Instant::now() + Duration::from_secs(8);
-        while Instant::now() < end {
+        while !stop.load(SeqCst) {
             total += data.read(&mut bytes).expect("it is not cut off") as u64;
             std::thread::sleep(Duration::from_millis(50));
         }
         (total, data)
     });
+    let finally = Finally(&enough);
     let arrive = |number: usize| {
         let from = match idlers {
             Idlers::OneAddress => Ipv4Addr::LOCALHOST.into(),
@@ -432,6 +435,7 @@ fn idlers_hold_all_slots(idlers: Idlers) {
     let time = get_in(&arena, address(99));
     eprintln!("{idlers:?}: a newcomer was in after {time:?}");
     assert!(time < LONGEST, "{idlers:?}: {time:?}");
+    drop(finally);
     let (total, data) = mover.join().expect("the one who works was left alone");
     assert!(total > 1 << 20, "{total}");
     working.expect("STAT", "213 ");
@@ -447,7 +451,6 @@ fn idlers_hold_all_slots(idlers: Idlers) {
 /// Idlers who come back as soon as they are sent away, as many as there are slots.
 #[test]
 fn idlers_come_back_as_often_as_they_are_shed() {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     let mut flags = vec!["--workers", "4", "--queue", "4", "--shed-after", "500ms", "--log", "info"];
     flags.extend(["--max-unauthenticated", "off"]);
     let arena = Arena::open(&flags);

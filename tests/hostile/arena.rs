@@ -1,15 +1,15 @@
 //! A server to be ill-treated, and the check that ends every case: all is as it was before.
 
 use crate::guest::{Guest, Heard, address, connect_from};
-use crate::kernel::{self, Ports};
+use crate::kernel::{self, Ports, Remains};
 use crate::server::{Client, PATIENCE, Server, eventually, has_ipv6, tree};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::{Deref, DerefMut, RangeInclusive};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// Bytes by which the memory of a server that does nothing may differ from what it was when it did
@@ -31,6 +31,7 @@ pub struct Arena {
     memory: u64,
     root: PathBuf,
     _folder: tempfile::TempDir,
+    _claim: Vec<UdpSocket>,
 }
 
 /// What the server says of itself when it is asked.
@@ -48,8 +49,7 @@ struct Reading {
     threads: usize,
     descriptors: usize,
     listening: usize,
-    orphans: usize,
-    queued_bytes: u64,
+    remains: Remains,
 }
 
 impl Arena {
@@ -63,24 +63,34 @@ impl Arena {
         kernel::raise_descriptors();
         let (folder, root) = tree();
         let workers = flag(flags, "--workers").unwrap_or(16);
-        let data = passive_range(u16::try_from(workers).expect("a small pool") + 16);
+        let (data, claim) = passive_range(u16::try_from(workers).expect("a small pool") + 16);
         let range = format!("{}-{}", data.start(), data.end());
         let mut flags = flags.to_vec();
         flags.extend(["--passive-ports", &range]);
         let server = Server::start_at(&root, listen, &flags);
-        let control = server.port();
-        let mut arena = Arena {
-            before: Reading::of(&server, &Ports { control, data: data.clone() }),
-            memory: 0,
-            ports: Ports { control, data },
-            server,
-            root,
-            _folder: folder,
-        };
+        let ports = Ports { control: server.port(), data };
+        let before = Reading::of(&server, &ports);
+        let mut arena = Arena { before, memory: 0, ports, server, root, _folder: folder, _claim: claim };
         arena.warm_up(workers);
-        arena.wait_for_rest(PATIENCE);
+        arena.before = arena.first_rest();
         arena.memory = kernel::memory(arena.pid());
         arena
+    }
+
+    /// What is there when every worker has worked once: as much as before that, but for a file that the C
+    /// library opens for a moment at the start of a thread. So it is asked until two answers agree.
+    fn first_rest(&self) -> Reading {
+        let start = &self.before;
+        let mut last = start.clone();
+        eventually("the server to be at rest", || {
+            let (deserted, reading) = (self.is_deserted(), self.reading());
+            let same = Reading { descriptors: start.descriptors, ..reading.clone() } == *start;
+            let fits = deserted && same && reading.descriptors <= start.descriptors;
+            let steady = reading == last;
+            last = reading;
+            fits && steady
+        });
+        last
     }
 
     /// Has every worker touch all of its memory once, all at a time: a folder that fills the buffer of names,
@@ -174,19 +184,26 @@ impl Arena {
         Audit { sessions, busy, queued, sockets }
     }
 
+    /// Whether nobody is there, nor on the way in: who has connected is counted by the kernel alone until the
+    /// acceptor has come to it.
+    pub fn is_deserted(&self) -> bool {
+        kernel::backlog(self.pid()) == 0 && self.audit() == Audit::default()
+    }
+
     /// Asks the server for its state: the block that it then writes to its log.
     pub fn state(&self) -> String {
         const START: &str = " state: load line: ";
-        let before = self.log().matches(START).count();
-        self.signal("USR1");
+        let known = self.log().len();
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, Signal::USR1).expect("the server runs");
         let mut block = String::new();
         eventually("the server to tell its state", || {
             let log = self.log();
-            let blocks: Vec<&str> = log.split(START).collect();
-            block = blocks.last().copied().unwrap_or_default().to_owned();
+            let Some((_, told)) = log[known..].split_once(START) else { return false };
+            block = told.to_owned();
             // It comes line by line: the audit is whole when there is a line after it. The sessions, one line
             // each, may still be on their way; whoever looks for one of them asks again.
-            blocks.len() > before + 1 && block.lines().skip_while(|line| !line.starts_with(AUDIT)).count() > 1
+            block.lines().skip_while(|line| !line.starts_with(AUDIT)).count() > 1
         });
         block
     }
@@ -209,13 +226,14 @@ impl Arena {
     fn wait_for_rest(&self, time: Duration) {
         let until = Instant::now() + time;
         loop {
-            let (audit, reading) = (self.audit(), self.reading());
-            if audit == Audit::default() && reading == self.before {
+            let (deserted, reading) = (self.is_deserted(), self.reading());
+            if deserted && reading == self.before {
                 return;
             }
             assert!(
                 Instant::now() < until,
-                "not back at the baseline: {audit:?}; {reading:?}, but before {:?}",
+                "not back at the baseline: {:?}; {reading:?}, but before {:?}",
+                self.audit(),
                 self.before
             );
             std::thread::sleep(Duration::from_millis(50));
@@ -231,25 +249,28 @@ impl Arena {
     /// The same for cases in which the kernel may take longer to give up on a peer.
     pub fn baseline_within(&self, time: Duration) {
         let until = Instant::now() + time;
-        while self.audit() != Audit::default() {
+        while !self.is_deserted() {
             assert!(Instant::now() < until, "sessions are left: {:?}", self.audit());
             std::thread::sleep(Duration::from_millis(50));
         }
-        self.newcomer();
-        self.wait_for_rest(until.saturating_duration_since(Instant::now()));
+        let newcomer = self.newcomer();
+        self.wait_for_rest(time);
         eventually("the memory to be back at the baseline", || self.growth() == 0);
-        let now = kernel::memory(self.pid());
-        eprintln!("memory: {} KiB before, {} KiB now (noise: {} KiB)", self.memory / 1024, now / 1024, NOISE / 1024);
+        let (before, now, noise) = (self.memory / 1024, kernel::memory(self.pid()) / 1024, NOISE / 1024);
+        eprintln!(
+            "a newcomer was in after {newcomer:?}; memory: {before} KiB before, {now} KiB now (noise: {noise} KiB)"
+        );
     }
 
-    /// Somebody new logs in and leaves.
-    pub fn newcomer(&self) {
+    /// Somebody new logs in and leaves; returns how long it took to be in.
+    pub fn newcomer(&self) -> Duration {
         let start = Instant::now();
         let mut newcomer = self.login();
         let time = start.elapsed();
         assert!(time < NEWCOMER, "a newcomer had to wait for {time:?}");
         newcomer.expect("QUIT", "221 ");
         newcomer.expect_end();
+        time
     }
 }
 
@@ -260,8 +281,7 @@ impl Reading {
             threads: server.threads(),
             descriptors: server.descriptors(),
             listening: kernel::listening(pid),
-            orphans: kernel::orphans(pid, ports),
-            queued_bytes: kernel::queued_bytes(pid, ports),
+            remains: kernel::remains(pid, ports),
         }
     }
 }
@@ -288,25 +308,27 @@ fn flag(flags: &[&str], name: &str) -> Option<usize> {
     flags.get(at + 1)?.parse().ok()
 }
 
-/// A range of ports below the default one and those that kernels give out, of which each could be had a moment ago, and which
-/// no other server of this process has been given.
-fn passive_range(count: u16) -> RangeInclusive<u16> {
+/// A range of ports below the default one and those that kernels give out, of which each could be had a
+/// moment ago; and what keeps every other server of these tests out of it, in this process and in others:
+/// of each block of ports the first is bound for UDP, for which nothing here is used.
+fn passive_range(count: u16) -> (RangeInclusive<u16>, Vec<UdpSocket>) {
     const LEAST: u16 = 10_000;
-    const MOST: u16 = 19_999;
-    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
-    let mut next = NEXT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    const BLOCK: u16 = 32;
+    const BLOCKS: u16 = 312;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let wanted = count.div_ceil(BLOCK);
     // Two processes begin at different places.
-    let random = RandomState::new().hash_one(0);
-    let start = LEAST + u16::try_from(random % u64::from(MOST - LEAST)).expect("it fits the range");
+    let random = RandomState::new().hash_one(0) % u64::from(BLOCKS);
+    let _ = NEXT.compare_exchange(0, u16::try_from(random).expect("a small number"), SeqCst, SeqCst);
     loop {
-        let mut first = next.unwrap_or(start);
-        if first > MOST - count {
-            first = LEAST;
-        }
-        *next = Some(first + count);
+        let first = LEAST + NEXT.fetch_add(wanted, SeqCst) % (BLOCKS - wanted + 1) * BLOCK;
+        let claim: Result<Vec<_>, _> =
+            (0..wanted).map(|block| UdpSocket::bind(("127.0.0.1", first + block * BLOCK))).collect();
         let range = first..=first + count - 1;
-        if range.clone().all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok()) {
-            return range;
+        if let Ok(claim) = claim
+            && range.clone().all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok())
+        {
+            return (range, claim);
         }
     }
 }

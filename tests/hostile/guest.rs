@@ -35,7 +35,13 @@ pub fn connect_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> 
 
 /// A connection whose end here buffers almost nothing, so that what is not read soon stops the sender.
 pub fn connect_narrow(to: SocketAddr) -> TcpStream {
+    connect_narrow_from(Ipv4Addr::LOCALHOST.into(), to)
+}
+
+/// The same from this address.
+pub fn connect_narrow_from(from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this host");
     // Before connecting: the window is agreed on then.
     socket.set_recv_buffer_size(4096).expect("a socket option");
     socket.connect(&to.into()).expect("the server accepts");

@@ -10,17 +10,17 @@ use std::sync::Once;
 /// States of a TCP socket, as /proc/net/tcp numbers them.
 const FIN_WAIT1: u8 = 0x04;
 const FIN_WAIT2: u8 = 0x05;
+const TIME_WAIT: u8 = 0x06;
 const LAST_ACK: u8 = 0x09;
 const LISTEN: u8 = 0x0A;
 const CLOSING: u8 = 0x0B;
 
-/// The timer that marks a TIME_WAIT entry: such an entry holds no buffers, whatever its state says.
+/// The timer that marks an entry of TIME_WAIT: it holds no buffers, whatever its state says.
 const TIME_WAIT_TIMER: u8 = 3;
 
 /// One socket of /proc/PID/net/tcp or tcp6.
 #[derive(Debug)]
 struct Socket {
-    local_port: u16,
     state: u8,
     queued: u64,
     timer: u8,
@@ -40,21 +40,20 @@ impl Ports {
     }
 }
 
-/// All TCP sockets in the network namespace of this process.
-fn sockets(pid: u32) -> Vec<Socket> {
-    ["tcp", "tcp6"]
-        .iter()
-        .filter_map(|file| fs::read_to_string(format!("/proc/{pid}/net/{file}")).ok())
-        .flat_map(|table| table.lines().skip(1).filter_map(parse).collect::<Vec<_>>())
-        .collect()
+/// The local port and the state of a line of /proc/PID/net/tcp. These are looked at first: most lines of
+/// a busy host are those of other servers, and the whole of each need not be read.
+fn port_and_state(line: &str) -> Option<(u16, u8)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let port = u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
+    let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+    Some((port, state))
 }
 
 fn parse(line: &str) -> Option<Socket> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
     let (tx, rx) = fields.get(4)?.split_once(':')?;
     Some(Socket {
-        local_port: u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?,
         state: u8::from_str_radix(fields.get(3)?, 16).ok()?,
         queued: hexadecimal(tx)? + hexadecimal(rx)?,
         timer: u8::from_str_radix(fields.get(5)?.split(':').next()?, 16).ok()?,
@@ -62,8 +61,43 @@ fn parse(line: &str) -> Option<Socket> {
     })
 }
 
-/// Sockets on which the process itself listens.
-pub fn listening(pid: u32) -> usize {
+/// The connections of these ports, in the network namespace of this process, that hold or may hold
+/// buffers in the kernel.
+fn connections(pid: u32, ports: &Ports) -> Vec<Socket> {
+    let mut found = Vec::new();
+    for file in ["tcp", "tcp6"] {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+        let lines = table.lines().skip(1).filter(|line| {
+            port_and_state(line).is_some_and(|(port, state)| state != TIME_WAIT && state != LISTEN && ports.has(port))
+        });
+        found.extend(lines.filter_map(parse).filter(|socket| socket.timer != TIME_WAIT_TIMER));
+    }
+    found
+}
+
+/// What the kernel still has of the connections of these ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remains {
+    /// Connections that no process owns any more and that still hold buffers in the kernel: closed before
+    /// everything was sent, or before the peer has said that it has it.
+    pub orphans: usize,
+    /// Bytes on their way in and out.
+    pub queued: u64,
+}
+
+/// Asks the kernel for what it has of the connections of these ports.
+pub fn remains(pid: u32, ports: &Ports) -> Remains {
+    let connections = connections(pid, ports);
+    let orphan =
+        |socket: &&Socket| socket.inode == 0 && matches!(socket.state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING);
+    Remains {
+        orphans: connections.iter().filter(orphan).count(),
+        queued: connections.iter().map(|socket| socket.queued).sum(),
+    }
+}
+
+/// The sockets on which the process itself listens.
+fn listeners(pid: u32) -> Vec<Socket> {
     let own: HashSet<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("the server runs")
         .filter_map(|entry| {
@@ -81,26 +115,17 @@ pub fn listening(pid: u32) -> usize {
             lines.map_while(|line| parse(&line).filter(|socket| socket.state == LISTEN))
         })
         .filter(|socket| own.contains(&socket.inode))
-        .count()
+        .collect()
 }
 
-/// Connections of these ports that no process owns any more and that still hold buffers in the kernel:
-/// closed before everything was sent, or before the peer has said that it has it.
-pub fn orphans(pid: u32, ports: &Ports) -> usize {
-    sockets(pid)
-        .iter()
-        .filter(|socket| ports.has(socket.local_port) && socket.inode == 0 && socket.timer != TIME_WAIT_TIMER)
-        .filter(|socket| matches!(socket.state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING))
-        .count()
+/// How many sockets the process itself listens on.
+pub fn listening(pid: u32) -> usize {
+    listeners(pid).len()
 }
 
-/// Bytes that the kernel holds for connections of these ports, on their way in and out.
-pub fn queued_bytes(pid: u32, ports: &Ports) -> u64 {
-    sockets(pid)
-        .iter()
-        .filter(|socket| ports.has(socket.local_port) && socket.state != LISTEN && socket.timer != TIME_WAIT_TIMER)
-        .map(|socket| socket.queued)
-        .sum()
+/// Connections that the kernel has taken for the process and that it has not accepted yet.
+pub fn backlog(pid: u32) -> u64 {
+    listeners(pid).iter().map(|socket| socket.queued).sum()
 }
 
 /// Bytes of memory of the process's own: resident pages that are no file's. (Pages of the program come and

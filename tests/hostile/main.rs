@@ -10,11 +10,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+use std::io::Write;
+
 #[allow(dead_code, reason = "the harness is shared; each test binary uses a part of it")]
 #[path = "../suite/server.rs"]
 mod server;
 
 mod arena;
+mod cgroup;
 mod guest;
 mod kernel;
 mod netns;
@@ -25,3 +28,15 @@ mod parser;
 mod paths;
 mod session_life;
 mod trust;
+mod worst_case;
+
+/// What is 1 where every program that the tests start has to be there and has to be allowed.
+const REQUIRE_TOOLS: &str = "PLIMSOLL_REQUIRE_TOOLS";
+
+/// Says that a part of the tests can't be run here, and why. Where it has to be run, which is where this
+/// variable of the environment is 1, the test fails instead.
+fn skip(unless: &str, why: &str) {
+    assert!(std::env::var(unless).as_deref() != Ok("1"), "{unless} is 1, but {why}");
+    // Not eprintln!: what that writes is shown for tests that fail alone.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}

@@ -1,6 +1,6 @@
 //! Bytes that are no commands, commands that are none yet, and arguments that mean to be more.
 
-use crate::arena::{Arena, Audit, is_closed, passive_port};
+use crate::arena::{Arena, is_closed, passive_port};
 use crate::guest::{Guest, Heard};
 use crate::server::{Client, PATIENCE, eventually};
 use std::io::{ErrorKind, Write};
@@ -281,7 +281,7 @@ fn every_verb_comes_in_every_state() {
             });
         }
     });
-    eventually("all to be gone", || arena.audit() == Audit::default());
+    eventually("all to be gone", || arena.is_deserted());
     arena.baseline();
 }
 

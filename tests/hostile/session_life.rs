@@ -1,6 +1,6 @@
 //! Sessions that stall, vanish, flood, camp, or are cut off in whatever they are doing.
 
-use crate::arena::{Arena, Audit, arm, begin, is_closed, passive_port};
+use crate::arena::{Arena, arm, begin, is_closed, passive_port};
 use crate::guest::{Guest, Heard, address, connect_narrow};
 use crate::kernel;
 use crate::netns::{self, Clients, Role, SERVER};
@@ -105,7 +105,7 @@ fn the_peer_vanishes_in_silence() {
             clients.vanish();
             let here = arena.audit();
             assert_eq!((here.sessions, here.busy), (5, 5), "all of them vanish in a session: {here:?}");
-            eventually("the sessions to be gone", || arena.audit() == Audit::default());
+            eventually("the sessions to be gone", || arena.is_deserted());
             eprintln!("nobody is left {:?} after they came", start.elapsed());
             arena.newcomer();
             // The goodbyes that nobody acknowledges are given up by TCP_USER_TIMEOUT, after 20 s.
@@ -165,7 +165,7 @@ fn a_thousand_downloads_stall_at_once() {
         })
         .collect();
     let full = arena.audit();
-    let held = kernel::queued_bytes(arena.pid(), arena.ports());
+    let held = kernel::remains(arena.pid(), arena.ports()).queued;
     eprintln!("{count} downloads began in {:?}; {} KiB wait in the kernel for them", start.elapsed(), held / 1024);
     assert_eq!(full.sessions, count, "{full:?}");
     assert!(held > 64 * 1024 * count as u64, "they do stall: {held}");
@@ -203,7 +203,7 @@ fn three_hundred_thousand_commands_are_sent_and_no_reply_is_read() {
         }
         eprintln!("closed after {sent} commands and {:?}", start.elapsed());
         assert!(sent < 300_000, "it was never closed");
-        eventually("the session to be gone", || arena.audit() == Audit::default());
+        eventually("the session to be gone", || arena.is_deserted());
         drop(guest);
     }
     arena.wait_for_log("session ended: replies not read");
@@ -575,12 +575,16 @@ fn sigterm_comes_with_a_thousand_sessions() {
         let order = (whole, finished.starts_with("226 "), dismissed.starts_with("421 The server is"));
         assert_eq!(order, (true, true, true), "{finished}; {dismissed}; after {:?}", start.elapsed());
     }
+    let read = start.elapsed();
     let status = arena.wait();
-    eprintln!("{count} sessions: the server ended after {:?}", start.elapsed());
+    eprintln!(
+        "{count} sessions: those who read had it all after {read:?}, and the server ended after {:?}",
+        start.elapsed()
+    );
     assert!(status.success(), "{status}");
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     let own = std::process::id();
-    eventually("the kernel to have nothing left of it", || kernel::orphans(own, arena.ports()) == 0);
+    eventually("the kernel to have nothing left of it", || kernel::remains(own, arena.ports()).orphans == 0);
     for (mut client, _data) in stalled {
         let reply = client.reply();
         assert!(reply.starts_with("421 The server is shutting down"), "{reply}");
@@ -612,7 +616,7 @@ fn five_thousand_log_in_and_leave_in_their_own_ways() {
                 });
             }
         });
-        eventually("all to be gone", || arena.audit() == Audit::default());
+        eventually("all to be gone", || arena.is_deserted());
         kernel::memory(arena.pid())
     };
     let early = round(1000);

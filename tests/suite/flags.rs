@@ -183,7 +183,7 @@ fn a_command_line_that_is_no_command_is_refused_with_2() {
 }
 
 /// Every flag that takes a value.
-const VALUES: [&str; 21] = [
+const VALUES: [&str; 22] = [
     "--listen",
     "--workers",
     "--queue",
@@ -200,6 +200,7 @@ const VALUES: [&str; 21] = [
     "--max-per-ip",
     "--max-per-user",
     "--max-unauthenticated",
+    "--wide-transfers",
     "--passive-ports",
     "--passive-address",
     "--banner",
@@ -223,7 +224,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
     let times: &[&str] = &["", "0", "99ms", "5x", "-5", "1.5s", "off", "8d"];
     let counts: &[&str] = &["", "0", "-1", "many", "1.5", "99999", "off"];
     let caps: &[&str] = &["", "0", "-1", "many", "OFF", "99999"];
-    let cases: [(&str, &[&str]); 21] = [
+    let cases: [(&str, &[&str]); 22] = [
         ("--listen", &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"]),
         ("--workers", counts),
         ("--queue", counts),
@@ -240,6 +241,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
         ("--max-per-ip", caps),
         ("--max-per-user", caps),
         ("--max-unauthenticated", caps),
+        ("--wide-transfers", &["", "-1", "16385", "off"]),
         ("--passive-ports", &["", "5", "5-", "-5", "0-900", "900-5", "1-65536", "a-b"]),
         ("--passive-address", &["", "10.1", "::1", "0.0.0.0", "1.2.3.4:21"]),
         ("--banner", &["\n", "a\u{1b}b", "@"]),
@@ -438,6 +440,7 @@ fn help_names_every_flag_with_its_default() {
         "a quarter of --workers, at least 4",
         "off",
         "half of --workers, plus --queue",
+        "one for each 32 workers, at least 1",
         "20000-29999",
         "the address to which the client connected",
         "\"plimsoll ready\"",

@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Lines of the server's log that a test which fails prints.
+const LOG_SHOWN: usize = 60;
+
+/// What begins the state of the server in its log; the further lines of it are indented.
+const STATE: &str = " state: load line: ";
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -36,7 +42,13 @@ impl Server {
                 command.args([flag, value]);
             }
         }
-        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        command.args(flags);
+        Self::run(command)
+    }
+
+    /// Runs this command, which runs the server, until it is ready.
+    pub fn run(mut command: Command) -> Server {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().expect("the server's binary starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut ready = Vec::new();
@@ -123,7 +135,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(Instant::now() < end, "the server does not end; its log:\n{}", self.log());
+            assert!(Instant::now() < end, "the server does not end; its log:\n{}", tail(&self.log()));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -156,11 +168,24 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the server ---\n{}", self.log());
+            eprintln!("--- log of the server ---\n{}", tail(&self.log()));
             return;
         }
-        assert!(!self.log().contains("defect:"), "the server logged a defect:\n{}", self.log());
+        let log = self.log();
+        let defect = log.lines().find(|line| line.contains("defect:"));
+        assert!(defect.is_none(), "the server logged a defect: {}\n{}", defect.unwrap_or_default(), tail(&log));
     }
+}
+
+/// The end of a log, without the states that were asked for before the last one: a test that waits asks often.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines.iter().rposition(|line| line.contains(STATE)).unwrap_or(0);
+    let of_state = |line: &str| line.starts_with("  ") || line.contains(STATE);
+    let kept = lines.iter().enumerate().filter(|&(at, line)| at >= last || !of_state(line));
+    let kept: Vec<&str> = kept.map(|(_, &line)| line).collect();
+    let shown = &kept[kept.len().saturating_sub(LOG_SHOWN)..];
+    format!("({} of {} lines)\n{}", shown.len(), lines.len(), shown.join("\n"))
 }
 
 /// A client that knows only lines.

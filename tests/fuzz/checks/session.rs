@@ -7,6 +7,7 @@ use plimsoll::auth::UserId;
 use plimsoll::config::{Invocation, from_arguments};
 use plimsoll::data::passive::PassivePorts;
 use plimsoll::data::pulse::{Phase, Pulse, Reason, Tick};
+use plimsoll::data::window::Windows;
 use plimsoll::proto::command::{Command, Request};
 use plimsoll::proto::reply::Reply;
 use plimsoll::session::{self, Buffers, CapReached, Context, End, Ends, Seat};
@@ -170,6 +171,7 @@ impl Stage {
             context: Context {
                 root: Root::open(&root).expect("a folder"),
                 ports: PassivePorts::new(&config.passive_ports()),
+                windows: Windows::new(config.wide_transfers()),
                 networks: Vec::new(),
                 greeting: Reply::lines(220, "welcome", vec![b"to the stage".to_vec()], "ready"),
                 config,
