@@ -73,6 +73,10 @@ pub const READ_BUFFER: usize = 8 * 1024;
 /// control connection is heard soon.
 pub const SENDFILE_CHUNK: usize = 1024 * 1024;
 
+/// How often a transfer that waits for room looks at what its client has taken: what is on its way leaves
+/// room only once a third of it was taken, for which a slow client needs many seconds.
+pub const TAKEN_EVERY: Duration = Duration::from_millis(500);
+
 /// Bytes sent without having had to wait after which the control connection is looked at anyway.
 pub const UNHEARD_MAX: u64 = 8 * 1024 * 1024;
 
@@ -179,8 +183,6 @@ pub const SHED_AFTER: Duration = Duration::from_secs(2);
 /// How long an address whose session was shed is turned away while room is short: otherwise whoever was
 /// sent away is the first to ask for the place that this made free, and mostly gets it.
 pub const SHED_PENALTY: Duration = Duration::from_secs(5);
-/// A transfer that has not moved for this many times `--shed-after` may be shed as well.
-pub const SHED_STALLED: u32 = 5;
 /// `--stack-size` in bytes: workers use no recursion and no large arrays.
 pub const STACK_SIZE: u64 = 128 * 1024;
 /// Least stack in bytes: below it the runtime itself may not fit.

@@ -189,9 +189,10 @@ impl DataConnection {
             if left == 0 {
                 return Ok(());
             }
-            if acknowledged.advanced(left) {
+            if acknowledged.moved(left) {
                 watch.pulse().worked();
-            } else if acknowledged.until.left(Tick::now()) == Some(Duration::ZERO) {
+            }
+            if acknowledged.until.left(Tick::now()) == Some(Duration::ZERO) {
                 return Err(DataError::Broken);
             }
         }
@@ -204,8 +205,8 @@ struct Acknowledged {
     timeout: Duration,
     /// It has stalled when this comes before it has advanced.
     until: Tick,
-    /// Bytes that were unacknowledged when it last advanced, and at first.
-    left: Option<(usize, usize)>,
+    /// Bytes that were unacknowledged at first, when it last advanced by a step, and just now.
+    left: Option<[usize; 3]>,
 }
 
 impl Acknowledged {
@@ -213,15 +214,15 @@ impl Acknowledged {
         Acknowledged { timeout, until: Tick::now().after(timeout), left: None }
     }
 
-    /// Whether it has advanced by a step; a byte now and then is none.
-    fn advanced(&mut self, now_left: usize) -> bool {
-        let (last, first) = *self.left.get_or_insert((now_left, now_left));
-        let advanced = last.saturating_sub(now_left) > first / FINISH_STEPS;
-        if advanced {
-            self.left = Some((now_left, first));
+    /// Whether it has moved. Only a step gives it more time; a byte now and then is none.
+    fn moved(&mut self, now_left: usize) -> bool {
+        let [first, mut step, last] = *self.left.get_or_insert([now_left; 3]);
+        if step.saturating_sub(now_left) > first / FINISH_STEPS {
+            step = now_left;
             self.until = Tick::now().after(self.timeout);
         }
-        advanced
+        self.left = Some([first, step, now_left]);
+        now_left < last
     }
 }
 

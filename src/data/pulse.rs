@@ -146,6 +146,7 @@ pub struct Pulse {
     phase: AtomicU8,
     deadline: AtomicU64,
     moved: AtomicU64,
+    taken: AtomicU64,
     worked: AtomicU64,
     mark: AtomicU8,
 }
@@ -156,6 +157,7 @@ impl Default for Pulse {
             phase: AtomicU8::new(Phase::Vacant as u8),
             deadline: AtomicU64::new(Tick::NEVER.0),
             moved: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             mark: AtomicU8::new(0),
         }
@@ -167,6 +169,7 @@ impl Pulse {
     pub fn reset(&self, phase: Phase, deadline: Tick) {
         self.mark.store(0, SeqCst);
         self.moved.store(0, Relaxed);
+        self.taken.store(0, Relaxed);
         self.worked();
         self.enter(phase, deadline);
     }
@@ -195,6 +198,17 @@ impl Pulse {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.moved.load(Relaxed)
+    }
+
+    /// Of the bytes that have moved, all but these were taken by the client, as far as is known.
+    pub fn untaken(&self, bytes: u64) {
+        self.taken.store(self.total().saturating_sub(bytes), Relaxed);
+    }
+
+    /// Bytes that the client is known to have taken; looked at now and then, while a transfer waits.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
     }
 
     /// The session has done what a session is for: it came, logged in, or moved data. Commands alone,
@@ -240,6 +254,19 @@ mod tests {
             assert!(!pulse.set_mark(Reason::Shutdown), "the first reason stays");
             assert_eq!(pulse.mark(), Some(reason));
         }
+    }
+
+    #[test]
+    fn what_is_taken_is_what_moved_but_for_what_is_not() {
+        let pulse = Pulse::default();
+        pulse.moved(100);
+        assert_eq!((pulse.total(), pulse.taken()), (100, 0));
+        pulse.untaken(30);
+        assert_eq!((pulse.total(), pulse.taken()), (100, 70));
+        pulse.untaken(101);
+        assert_eq!(pulse.taken(), 0, "FIN is counted as well");
+        pulse.reset(Phase::Queued, Tick::NEVER);
+        assert_eq!((pulse.total(), pulse.taken()), (0, 0));
     }
 
     #[test]

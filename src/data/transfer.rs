@@ -5,8 +5,9 @@
 
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
-use super::wait::{Watch, glance, wait};
-use crate::limits::{SENDFILE_CHUNK, UNHEARD_MAX};
+use super::tcp::unacknowledged;
+use super::wait::{Stop, Watch, glance, wait};
+use crate::limits::{SENDFILE_CHUNK, TAKEN_EVERY, UNHEARD_MAX};
 use crate::proto::ascii;
 use rustix::event::PollFlags;
 use rustix::fs::sendfile;
@@ -24,6 +25,7 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// Begins to send.
     pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch) -> Self {
+        watch.pulse().untaken(0);
         watch.pulse().enter(Phase::Transfer, Tick::NEVER);
         Outgoing { connection, watch, unheard: 0 }
     }
@@ -128,9 +130,20 @@ impl<'a> Outgoing<'a> {
         Ok(())
     }
 
+    /// Waits until there is room for more. A slow client makes room in large steps, so what it has taken
+    /// meanwhile is looked at too: it does move.
     fn wait(&mut self) -> Result<(), DataError> {
         self.unheard = 0;
-        Ok(wait(self.watch, self.connection.as_fd(), PollFlags::OUT, Tick::NEVER)?)
+        loop {
+            let until = Tick::now().after(TAKEN_EVERY);
+            match wait(self.watch, self.connection.as_fd(), PollFlags::OUT, until) {
+                Err(Stop::TimedOut) => {
+                    let left = unacknowledged(self.connection.as_fd()).map_err(|_| DataError::Broken)?;
+                    self.watch.pulse().untaken(left as u64);
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 }
 

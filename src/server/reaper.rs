@@ -79,10 +79,17 @@ struct Memory {
 /// rate began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Progress {
-    moved: u64,
+    moved: Moved,
     moved_at: Tick,
-    window: u64,
+    window: Moved,
     window_at: Tick,
+}
+
+/// Bytes that the server has sent, and bytes that the client is known to have taken: both grow in steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moved {
+    sent: u64,
+    taken: u64,
 }
 
 /// One look at one slot.
@@ -92,11 +99,18 @@ struct Look {
     admitted: Tick,
     phase: Phase,
     deadline: Tick,
-    moved: u64,
+    moved: Moved,
     worked: Tick,
     marked: bool,
     stop_idle: bool,
     stop_all: bool,
+}
+
+impl Moved {
+    /// The larger of both steps.
+    fn since(self, before: Moved) -> u64 {
+        self.sent.saturating_sub(before.sent).max(self.taken.saturating_sub(before.taken))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +199,7 @@ impl Reaper {
                 admitted: visit.admitted,
                 phase,
                 deadline,
-                moved: view.pulse.total(),
+                moved: Moved { sent: view.pulse.total(), taken: view.pulse.taken() },
                 worked: view.pulse.worked_at(),
                 marked: view.pulse.mark().is_some(),
                 stop_idle: self.stopping.idle.load(SeqCst),
@@ -336,7 +350,7 @@ fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
     }
     let window = progress.window_at.age(look.now);
     if window >= rules.stall {
-        let moved = u128::from(look.moved.saturating_sub(progress.window)) * 1000;
+        let moved = u128::from(look.moved.since(progress.window)) * 1000;
         let least = u128::from(rules.min_rate.unwrap_or(0)) * window.as_millis();
         if moved < least {
             return Verdict::Mark(Reason::TooSlow);
@@ -369,13 +383,17 @@ mod tests {
         static ZERO: Tick = Tick::now();
     }
 
+    fn sent(bytes: u64) -> Moved {
+        Moved { sent: bytes, taken: 0 }
+    }
+
     fn look(phase: Phase, now: u64) -> Look {
         Look {
             now: at(now),
             admitted: at(0),
             phase,
             deadline: Tick::NEVER,
-            moved: 0,
+            moved: sent(0),
             worked: at(now),
             marked: false,
             stop_idle: false,
@@ -414,7 +432,7 @@ mod tests {
     #[test]
     fn a_transfer_that_does_not_move_is_stalled() {
         let mut memory = Memory::default();
-        let moving = |now, moved| Look { moved, ..look(Phase::Transfer, now) };
+        let moving = |now, moved| Look { moved: sent(moved), ..look(Phase::Transfer, now) };
         assert_eq!(judge(&moving(0, 0), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&moving(9, 5000), RULES, &mut memory), Verdict::Leave);
         assert_eq!(judge(&moving(18, 5000), RULES, &mut memory), Verdict::Leave);
@@ -425,7 +443,7 @@ mod tests {
     fn one_byte_just_inside_the_limit_does_not_help() {
         let mut memory = Memory::default();
         let verdicts: Vec<_> = (0..4)
-            .map(|step| judge(&Look { moved: step, ..look(Phase::Transfer, step * 5) }, RULES, &mut memory))
+            .map(|step| judge(&Look { moved: sent(step), ..look(Phase::Transfer, step * 5) }, RULES, &mut memory))
             .collect();
         assert_eq!(verdicts[..2], [Verdict::Leave, Verdict::Leave]);
         assert_eq!(verdicts[2], Verdict::Mark(Reason::TooSlow));
@@ -435,9 +453,23 @@ mod tests {
     fn a_slow_transfer_at_the_minimum_rate_goes_on() {
         let mut memory = Memory::default();
         for second in 0..60 {
-            let verdict = judge(&Look { moved: second * 100, ..look(Phase::Transfer, second) }, RULES, &mut memory);
+            let verdict =
+                judge(&Look { moved: sent(second * 100), ..look(Phase::Transfer, second) }, RULES, &mut memory);
             assert_eq!(verdict, Verdict::Leave, "second {second}");
         }
+    }
+
+    #[test]
+    fn a_client_that_takes_what_was_sent_long_ago_moves() {
+        let mut memory = Memory::default();
+        for second in 0..60 {
+            let moved = Moved { sent: 100_000, taken: second * 100 };
+            let verdict = judge(&Look { moved, ..look(Phase::Transfer, second) }, RULES, &mut memory);
+            assert_eq!(verdict, Verdict::Leave, "second {second}");
+        }
+        let moved = Moved { sent: 100_000, taken: 5900 };
+        let verdict = judge(&Look { moved, ..look(Phase::Transfer, 69) }, RULES, &mut memory);
+        assert_eq!(verdict, Verdict::Mark(Reason::Stalled));
     }
 
     #[test]

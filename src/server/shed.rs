@@ -5,7 +5,6 @@
 
 use super::registry::{AddressKey, Visit};
 use crate::data::pulse::Phase;
-use crate::limits::SHED_STALLED;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -48,16 +47,16 @@ pub fn class(
     unmoved: Duration,
     after: Duration,
 ) -> Option<(Class, Duration)> {
-    let (class, idle, least) = match phase {
+    let (class, idle) = match phase {
         Phase::Vacant | Phase::Queued | Phase::Work => return None,
-        Phase::Login => (Class::Stranger, idle, after),
-        Phase::Command => (Class::Prompt, idle, after),
-        Phase::Reply if !logged_in => (Class::Stranger, idle, after),
-        Phase::Connect | Phase::Reply => (Class::Waiting, idle, after),
-        Phase::Transfer => (Class::Stalled, unmoved, after * SHED_STALLED),
-        Phase::Finish => (Class::Stalled, idle, after * SHED_STALLED),
+        Phase::Login => (Class::Stranger, idle),
+        Phase::Command => (Class::Prompt, idle),
+        Phase::Reply if !logged_in => (Class::Stranger, idle),
+        Phase::Connect | Phase::Reply => (Class::Waiting, idle),
+        Phase::Transfer => (Class::Stalled, unmoved),
+        Phase::Finish => (Class::Stalled, idle),
     };
-    (idle >= least).then_some((class, idle))
+    (idle >= after).then_some((class, idle))
 }
 
 /// Takes the one who goes first out of the candidates, and counts it off its address.
@@ -120,8 +119,8 @@ mod tests {
         assert_eq!(ask(Phase::Command, 1, 0), None);
         assert_eq!(ask(Phase::Command, 2, 0), Some(Class::Prompt));
         assert_eq!(ask(Phase::Transfer, 1000, 0), None, "a transfer that moves");
-        assert_eq!(ask(Phase::Transfer, 1000, 9), None);
-        assert_eq!(ask(Phase::Transfer, 1000, 10), Some(Class::Stalled));
+        assert_eq!(ask(Phase::Transfer, 1000, 1), None);
+        assert_eq!(ask(Phase::Transfer, 1000, 2), Some(Class::Stalled));
         assert_eq!(ask(Phase::Queued, 1000, 1000), None);
         assert_eq!(ask(Phase::Vacant, 1000, 1000), None);
     }
