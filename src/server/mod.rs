@@ -102,12 +102,6 @@ impl Server {
         start_threads(context, listeners, listening, load_line, signals)
     }
 
-    /// The addresses that it listens on.
-    #[must_use]
-    pub fn listening(&self) -> &[SocketAddr] {
-        &self.listening
-    }
-
     /// Tells on standard output that clients may come.
     ///
     /// # Errors
