@@ -115,6 +115,10 @@ pub const FINISH_STEPS: usize = 8;
 /// costs memory, and is counted in the load line.
 pub const PASSIVE_BACKLOG: i32 = 16;
 
+/// How long the first lines of a listing wait for more before they are sent: a folder on a slow disk would
+/// otherwise show nothing until the buffer is full, and look like a stalled transfer.
+pub const LISTING_PAUSE: Duration = Duration::from_millis(500);
+
 /// Kernel receive buffer of a data connection in bytes (the kernel doubles it): nothing is received.
 pub const DATA_RECEIVE_BUFFER: usize = 2048;
 

@@ -105,7 +105,7 @@ fn not_an_address(value: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ErrorKind;
+    use crate::config::problems::ErrorKind;
 
     const EVERY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 

@@ -16,7 +16,7 @@ pub struct ConfigError {
 
 /// Whose the error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(super) enum ErrorKind {
     /// The command line is wrong wherever it is given.
     Usage,
     /// The command line is right, but not on this host now: a name does not resolve, a file can't
@@ -30,19 +30,14 @@ impl ConfigError {
         Self { kind: ErrorKind::Usage, lines }
     }
 
-    /// [`ErrorKind::Environment`] only where no line is about usage.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-
     /// What is wrong, at least one line, each without the program's name and without a line end.
-    #[must_use]
-    pub fn lines(&self) -> &[String] {
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> &[String] {
         &self.lines
     }
 
-    /// The status with which to exit: 2 for usage, 1 for the environment.
+    /// The status with which to exit: 2 for usage, 1 for the environment, and that only where no line is
+    /// about usage.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.kind {

@@ -3,7 +3,7 @@
 use super::passive::{PassiveListener, PassivePorts};
 use super::pulse::{Phase, Tick};
 use super::tcp::unacknowledged;
-use super::wait::{Stop, Watch, glance, rest, wait};
+use super::wait::{Stop, Watch, glance, rest, wait, wait_at_prompt};
 use crate::limits::{BACKSTOP, FINISH_LOOKS, FINISH_STEPS, PASSIVE_TRIES};
 use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
@@ -28,6 +28,9 @@ pub enum DataPort {
     },
     /// PASV or EPSV: the client connects here.
     Passive(PassiveListener),
+    /// PASV or EPSV, and the client has connected before it said what is to be transferred. Nothing
+    /// listens any more: whoever came after the first would be a stranger, or somebody behind the same NAT.
+    Connected(DataConnection),
 }
 
 /// Why there is no data connection, or why it did not serve to its end.
@@ -80,12 +83,50 @@ impl DataPort {
             DataPort::None => Err(DataError::NoPort),
             DataPort::Active { remote, local } => open_active(watch, ports, local, remote, until),
             DataPort::Passive(listener) => open_passive(watch, &listener, peer, until),
+            DataPort::Connected(connection) => Ok(connection),
         };
         opened.map_err(|error| match error {
             DataError::Stopped(Stop::TimedOut) => DataError::NotInTime,
             other => other,
         })
     }
+
+    /// Waits at the prompt until the control connection has something, and sees to whoever comes to the
+    /// passive port meanwhile, so that strangers who fill its backlog don't keep `peer` out. Returns at
+    /// once where nothing listens.
+    ///
+    /// # Errors
+    /// The session can't wait.
+    pub fn attend(&mut self, control: BorrowedFd<'_>, peer: IpAddr) -> Result<(), Stop> {
+        while let DataPort::Passive(listener) = self {
+            if wait_at_prompt(control, listener.socket.as_fd())? {
+                break;
+            }
+            match accept(listener, peer) {
+                Ok(Some(connection)) => *self = DataPort::Connected(connection),
+                Ok(None) | Err(Errno::AGAIN) => {}
+                // The transfer command will try again, and answer for it.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes one connection from the backlog: `None` for a stranger's, which is dropped, and for one that
+/// was gone already.
+fn accept(listener: &PassiveListener, peer: IpAddr) -> Result<Option<DataConnection>, Errno> {
+    let (socket, address) = match acceptfrom_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => return Ok(None),
+        accepted => accepted?,
+    };
+    let connection = DataConnection { socket, finished: false };
+    let from = address.and_then(|address| SocketAddr::try_from(address).ok());
+    if from.is_some_and(|from| canonical(from.ip()) == canonical(peer)) {
+        return Ok(Some(connection));
+    }
+    log::debug!("a stranger came to passive port {}", listener.port());
+    Ok(None)
 }
 
 /// Takes the first connection that comes from the peer of the control connection. A stranger's is
@@ -97,20 +138,11 @@ fn open_passive(
     until: Tick,
 ) -> Result<DataConnection, DataError> {
     loop {
-        match acceptfrom_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok((socket, address)) => {
-                let connection = DataConnection { socket, finished: false };
-                let from = address.and_then(|address| SocketAddr::try_from(address).ok());
-                if from.is_some_and(|from| canonical(from.ip()) == canonical(peer)) {
-                    return Ok(connection);
-                }
-                log::debug!("a stranger came to passive port {}", listener.port());
-                drop(connection);
-                // Strangers who come without a pause must not keep the owner from being heard.
-                glance(watch)?;
-            }
+        match accept(listener, peer) {
+            Ok(Some(connection)) => return Ok(connection),
+            // Strangers who come without a pause must not keep the owner from being heard.
+            Ok(None) => glance(watch)?,
             Err(Errno::AGAIN) => wait(watch, listener.socket.as_fd(), PollFlags::IN, until)?,
-            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
             Err(_) => return Err(DataError::CannotOpen),
         }
         if until.left(Tick::now()) == Some(Duration::ZERO) {
@@ -146,6 +178,12 @@ fn open_active(
 }
 
 impl DataConnection {
+    /// One over this socket.
+    #[cfg(test)]
+    pub(crate) fn for_tests(socket: OwnedFd) -> Self {
+        DataConnection { socket, finished: false }
+    }
+
     /// Ends the connection in order: FIN after all that was written, and then the peer's own FIN, or at
     /// least its acknowledgement of every byte, so that the kernel keeps nothing of it when it is closed.
     /// `timeout` is how long acknowledgements may stand still.

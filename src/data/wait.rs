@@ -1,5 +1,5 @@
-//! The one place where a worker waits for more than its prompt: poll(2) on the control connection and
-//! at most one other descriptor, with a deadline.
+//! The one place where a worker waits for more than its control connection: poll(2) on that and at most
+//! one other descriptor, with a deadline.
 //!
 //! Whatever a worker waits for, it hears the control connection: a `shutdown` of that socket by the
 //! reaper ends any wait, and ABOR, STAT, NOOP and QUIT are served during a transfer.
@@ -101,6 +101,20 @@ pub fn rest(watch: &mut dyn Watch, until: Tick) -> Result<(), Stop> {
     }
 }
 
+/// Waits at the prompt for the control connection or for `other`, which can be read first. Whether it is
+/// the control connection, before which the other does not count; `false` says nothing of the other.
+///
+/// There is no deadline: that of the prompt is the reaper's, and its shutdown is heard here.
+///
+/// # Errors
+/// The session can't wait.
+pub fn wait_at_prompt(control: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool, Stop> {
+    let mut descriptors =
+        [PollFd::from_borrowed_fd(control, PollFlags::IN), PollFd::from_borrowed_fd(other, PollFlags::IN)];
+    poll_for(&mut descriptors, None)?;
+    Ok(!descriptors[0].revents().is_empty())
+}
+
 /// Waits until the control connection can be written to.
 ///
 /// # Errors
@@ -116,7 +130,11 @@ pub fn wait_to_reply(control: BorrowedFd<'_>, until: Tick) -> Result<(), Stop> {
     Ok(())
 }
 
-fn check(pulse: &Pulse) -> Result<(), Stop> {
+/// Whether the session may go on.
+///
+/// # Errors
+/// The reaper has marked it.
+pub fn check(pulse: &Pulse) -> Result<(), Stop> {
     pulse.mark().map_or(Ok(()), |reason| Err(Stop::Marked(reason)))
 }
 

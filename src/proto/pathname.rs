@@ -16,14 +16,17 @@ pub struct VirtualPath {
     bytes: Vec<u8>,
 }
 
-/// Why an argument is no pathname (501 or 553).
+/// Why an argument is no pathname. Each becomes a 501, because the argument is at fault whatever is
+/// served; no file system is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
-    /// There is nothing in it.
+    /// 501 "A pathname is needed.": there is nothing in it. The table of verbs refuses most of these
+    /// before; commands that can do without a pathname mean the current folder, and don't come here.
     Empty,
-    /// It contains a NUL, which no file system can store.
+    /// 501 "A pathname can't hold a NUL.": it holds one, and no file system can store that.
     Nul,
-    /// The whole path or one of its names is too long.
+    /// 501 "That pathname is too long.": one of its names is longer than [`NAME_MAX`], or the whole is
+    /// longer than [`PATH_MAX`] once it was joined to the current folder.
     TooLong,
 }
 

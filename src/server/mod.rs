@@ -4,6 +4,7 @@ mod acceptor;
 mod audit;
 mod counters;
 mod host;
+mod judge;
 mod listen;
 mod load_line;
 mod pool;
@@ -25,8 +26,9 @@ use crate::session::Context;
 use crate::vfs::Root;
 use acceptor::Acceptor;
 use crossbeam_channel::Receiver;
+use judge::Rules;
 use load_line::{Allowed, LoadLine, Overloaded};
-use reaper::{Reaper, Rules, Stopping};
+use reaper::{Reaper, Stopping};
 use registry::{Caps, Registry, SessionGuard};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
@@ -103,12 +105,6 @@ impl Server {
         let windows = Windows::new(config.wide_transfers());
         let context = Arc::new(Context { greeting, root, ports, windows, networks, config });
         start_threads(context, listeners, listening, load_line, signals)
-    }
-
-    /// The addresses that it listens on.
-    #[must_use]
-    pub fn listening(&self) -> &[SocketAddr] {
-        &self.listening
     }
 
     /// Tells on standard output that clients may come.

@@ -2,13 +2,12 @@
 //! a client, never closes a descriptor, and touches nothing of a session but its atomics.
 
 use super::audit::{Audit, Audits};
-use super::registry::{Holder, SessionGuard};
-use super::registry::{Registry, Visit};
+use super::judge::{Look, Memory, Moved, Rules, Verdict, judge};
+use super::registry::{Holder, Registry, SessionGuard};
 use super::shed::{self, Candidate};
 use super::wake::Wake;
-use crate::config::Config;
 use crate::data::pulse::{Phase, Reason, Tick};
-use crate::limits::{CAMPING, KILL_GRACE, REAPER_TICK};
+use crate::limits::REAPER_TICK;
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -19,33 +18,6 @@ const QUIET: Duration = Duration::from_secs(3600);
 
 /// Snapshots of which one has to agree.
 const SNAPSHOTS: usize = 64;
-
-/// What the reaper goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    stall: Duration,
-    idle: Duration,
-    shed: Duration,
-    workers: usize,
-    min_rate: Option<u64>,
-    session: Option<Duration>,
-}
-
-impl Rules {
-    /// The rules that the flags make.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let timeouts = config.timeouts();
-        Rules {
-            stall: timeouts.stall,
-            idle: timeouts.idle,
-            shed: timeouts.shed,
-            workers: config.workers(),
-            min_rate: config.min_rate(),
-            session: timeouts.session,
-        }
-    }
-}
 
 /// How far the server has come in stopping.
 #[derive(Debug, Default)]
@@ -64,60 +36,6 @@ impl Stopping {
     pub fn everybody(&self) {
         self.all.store(true, SeqCst);
     }
-}
-
-/// What the reaper remembers of one slot between two looks.
-#[derive(Debug, Clone, Copy, Default)]
-struct Memory {
-    visit: Option<Visit>,
-    marked: Option<Tick>,
-    killed: bool,
-    progress: Option<Progress>,
-}
-
-/// The transfer of one slot: when it last moved, and what it had moved when the window of the minimum
-/// rate began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
-    moved: Moved,
-    moved_at: Tick,
-    window: Moved,
-    window_at: Tick,
-}
-
-/// Bytes that the server has sent, and bytes that the client is known to have taken: both grow in steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Moved {
-    sent: u64,
-    taken: u64,
-}
-
-/// One look at one slot.
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    now: Tick,
-    admitted: Tick,
-    phase: Phase,
-    deadline: Tick,
-    moved: Moved,
-    worked: Tick,
-    marked: bool,
-    stop_idle: bool,
-    stop_all: bool,
-}
-
-impl Moved {
-    /// The larger of both steps.
-    fn since(self, before: Moved) -> u64 {
-        self.sent.saturating_sub(before.sent).max(self.taken.saturating_sub(before.taken))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Leave,
-    Mark(Reason),
-    Kill,
 }
 
 /// The reaper, and what it remembers.
@@ -192,7 +110,7 @@ impl Reaper {
             };
             let (phase, deadline) = view.pulse.phase();
             if memory.visit != Some(visit) {
-                *memory = Memory { visit: Some(visit), ..Memory::default() };
+                *memory = Memory::of(visit);
             }
             let look = Look {
                 now,
@@ -269,7 +187,7 @@ impl Reaper {
                 continue;
             };
             let idle = view.pulse.worked_at().age(now);
-            let unmoved = memory.progress.map_or(Duration::ZERO, |progress| progress.moved_at.age(now));
+            let unmoved = memory.unmoved(now);
             if let Some((class, idle)) =
                 shed::class(view.pulse.phase().0, holder.logged_in, idle, unmoved, self.rules.shed)
             {
@@ -299,224 +217,5 @@ impl Reaper {
             audit = self.registry.audit(self.queued.len());
         }
         audit
-    }
-}
-
-/// What is to be done about one session: pure but for what is remembered of it.
-fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
-    if look.marked {
-        let marked_at = *memory.marked.get_or_insert(look.now);
-        let kill = !memory.killed && marked_at.age(look.now) >= KILL_GRACE;
-        memory.killed |= kill;
-        return if kill { Verdict::Kill } else { Verdict::Leave };
-    }
-    let at_rest = matches!(look.phase, Phase::Queued | Phase::Login | Phase::Command);
-    if look.stop_all || (look.stop_idle && at_rest) {
-        return Verdict::Mark(Reason::Shutdown);
-    }
-    if rules.session.is_some_and(|limit| look.admitted.age(look.now) >= limit) {
-        return Verdict::Mark(Reason::Session);
-    }
-    if look.phase == Phase::Transfer {
-        return judge_transfer(look, rules, memory);
-    }
-    memory.progress = None;
-    if look.phase == Phase::Command && look.worked.age(look.now) >= rules.idle * CAMPING {
-        return Verdict::Mark(Reason::Idle);
-    }
-    if look.deadline > look.now {
-        return Verdict::Leave;
-    }
-    match look.phase {
-        Phase::Vacant | Phase::Transfer | Phase::Work => Verdict::Leave,
-        Phase::Queued => Verdict::Mark(Reason::Queue),
-        Phase::Login => Verdict::Mark(Reason::Login),
-        Phase::Command => Verdict::Mark(Reason::Idle),
-        Phase::Connect => Verdict::Mark(Reason::Connect),
-        Phase::Finish => Verdict::Mark(Reason::Stalled),
-        Phase::Reply => Verdict::Mark(Reason::Reply),
-    }
-}
-
-fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
-    let fresh = Progress { moved: look.moved, moved_at: look.now, window: look.moved, window_at: look.now };
-    let progress = memory.progress.get_or_insert(fresh);
-    if look.moved != progress.moved {
-        progress.moved = look.moved;
-        progress.moved_at = look.now;
-    }
-    if progress.moved_at.age(look.now) >= rules.stall {
-        return Verdict::Mark(Reason::Stalled);
-    }
-    let window = progress.window_at.age(look.now);
-    if window >= rules.stall {
-        let moved = u128::from(look.moved.since(progress.window)) * 1000;
-        let least = u128::from(rules.min_rate.unwrap_or(0)) * window.as_millis();
-        if moved < least {
-            return Verdict::Mark(Reason::TooSlow);
-        }
-        progress.window = look.moved;
-        progress.window_at = look.now;
-    }
-    Verdict::Leave
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RULES: Rules = Rules {
-        stall: Duration::from_secs(10),
-        min_rate: Some(100),
-        session: None,
-        idle: Duration::from_secs(300),
-        shed: Duration::from_secs(2),
-        workers: 4,
-    };
-
-    fn at(seconds: u64) -> Tick {
-        // The clock starts at zero: a tick that many seconds after it.
-        ZERO.with(|zero| zero.after(Duration::from_secs(seconds)))
-    }
-
-    thread_local! {
-        static ZERO: Tick = Tick::now();
-    }
-
-    fn sent(bytes: u64) -> Moved {
-        Moved { sent: bytes, taken: 0 }
-    }
-
-    fn look(phase: Phase, now: u64) -> Look {
-        Look {
-            now: at(now),
-            admitted: at(0),
-            phase,
-            deadline: Tick::NEVER,
-            moved: sent(0),
-            worked: at(now),
-            marked: false,
-            stop_idle: false,
-            stop_all: false,
-        }
-    }
-
-    #[test]
-    fn a_deadline_that_has_passed_is_marked_with_the_reason_of_its_phase() {
-        let cases = [
-            (Phase::Queued, Reason::Queue),
-            (Phase::Login, Reason::Login),
-            (Phase::Command, Reason::Idle),
-            (Phase::Connect, Reason::Connect),
-            (Phase::Finish, Reason::Stalled),
-            (Phase::Reply, Reason::Reply),
-        ];
-        for (phase, reason) in cases {
-            let early = Look { deadline: at(6), ..look(phase, 5) };
-            assert_eq!(judge(&early, RULES, &mut Memory::default()), Verdict::Leave, "{phase:?}");
-            let late = Look { deadline: at(5), ..look(phase, 5) };
-            assert_eq!(judge(&late, RULES, &mut Memory::default()), Verdict::Mark(reason), "{phase:?}");
-        }
-    }
-
-    #[test]
-    fn a_marked_session_is_killed_after_its_grace_and_not_before() {
-        let mut memory = Memory::default();
-        let marked = |now| Look { marked: true, ..look(Phase::Reply, now) };
-        assert_eq!(judge(&marked(5), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&marked(6), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&marked(7), RULES, &mut memory), Verdict::Kill);
-        assert_eq!(judge(&marked(8), RULES, &mut memory), Verdict::Leave, "it is done once");
-    }
-
-    #[test]
-    fn a_transfer_that_does_not_move_is_stalled() {
-        let mut memory = Memory::default();
-        let moving = |now, moved| Look { moved: sent(moved), ..look(Phase::Transfer, now) };
-        assert_eq!(judge(&moving(0, 0), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&moving(9, 5000), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&moving(18, 5000), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&moving(19, 5000), RULES, &mut memory), Verdict::Mark(Reason::Stalled));
-    }
-
-    #[test]
-    fn one_byte_just_inside_the_limit_does_not_help() {
-        let mut memory = Memory::default();
-        let verdicts: Vec<_> = (0..4)
-            .map(|step| judge(&Look { moved: sent(step), ..look(Phase::Transfer, step * 5) }, RULES, &mut memory))
-            .collect();
-        assert_eq!(verdicts[..2], [Verdict::Leave, Verdict::Leave]);
-        assert_eq!(verdicts[2], Verdict::Mark(Reason::TooSlow));
-    }
-
-    #[test]
-    fn a_slow_transfer_at_the_minimum_rate_goes_on() {
-        let mut memory = Memory::default();
-        for second in 0..60 {
-            let verdict =
-                judge(&Look { moved: sent(second * 100), ..look(Phase::Transfer, second) }, RULES, &mut memory);
-            assert_eq!(verdict, Verdict::Leave, "second {second}");
-        }
-    }
-
-    #[test]
-    fn a_client_that_takes_what_was_sent_long_ago_moves() {
-        let mut memory = Memory::default();
-        for second in 0..60 {
-            let moved = Moved { sent: 100_000, taken: second * 100 };
-            let verdict = judge(&Look { moved, ..look(Phase::Transfer, second) }, RULES, &mut memory);
-            assert_eq!(verdict, Verdict::Leave, "second {second}");
-        }
-        let moved = Moved { sent: 100_000, taken: 5900 };
-        let verdict = judge(&Look { moved, ..look(Phase::Transfer, 69) }, RULES, &mut memory);
-        assert_eq!(verdict, Verdict::Mark(Reason::Stalled));
-    }
-
-    #[test]
-    fn one_who_only_says_noop_is_idle_in_the_end() {
-        let mut memory = Memory::default();
-        let camping = |now, worked| Look { worked: at(worked), deadline: at(now + 300), ..look(Phase::Command, now) };
-        assert_eq!(judge(&camping(3599, 0), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&camping(3600, 0), RULES, &mut memory), Verdict::Mark(Reason::Idle));
-        assert_eq!(judge(&camping(3600, 100), RULES, &mut memory), Verdict::Leave);
-    }
-
-    #[test]
-    fn each_transfer_has_a_window_of_its_own() {
-        let mut memory = Memory::default();
-        assert_eq!(judge(&look(Phase::Transfer, 0), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&look(Phase::Command, 5), RULES, &mut memory), Verdict::Leave);
-        assert_eq!(judge(&look(Phase::Transfer, 11), RULES, &mut memory), Verdict::Leave);
-    }
-
-    #[test]
-    fn the_session_limit_holds_in_every_phase() {
-        let rules = Rules { session: Some(Duration::from_secs(30)), ..RULES };
-        for phase in [Phase::Login, Phase::Command, Phase::Connect, Phase::Transfer, Phase::Finish, Phase::Reply] {
-            assert_eq!(judge(&look(phase, 29), rules, &mut Memory::default()), Verdict::Leave, "{phase:?}");
-            assert_eq!(
-                judge(&look(phase, 30), rules, &mut Memory::default()),
-                Verdict::Mark(Reason::Session),
-                "{phase:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn stopping_spares_transfers_until_the_grace_is_over() {
-        for (phase, at_rest) in [
-            (Phase::Queued, true),
-            (Phase::Login, true),
-            (Phase::Command, true),
-            (Phase::Connect, false),
-            (Phase::Transfer, false),
-            (Phase::Finish, false),
-        ] {
-            let first = Look { stop_idle: true, ..look(phase, 1) };
-            let expected = if at_rest { Verdict::Mark(Reason::Shutdown) } else { Verdict::Leave };
-            assert_eq!(judge(&first, RULES, &mut Memory::default()), expected, "{phase:?}");
-            let last = Look { stop_idle: true, stop_all: true, ..look(phase, 1) };
-            assert_eq!(judge(&last, RULES, &mut Memory::default()), Verdict::Mark(Reason::Shutdown), "{phase:?}");
-        }
     }
 }

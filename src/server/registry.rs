@@ -8,8 +8,8 @@ pub use super::audit::{Audit, BusyGuard};
 use super::counters::Counters;
 pub use super::slot::Visit;
 use super::slot::{ControlSocket, Occupant, Slot};
-use super::table::Table;
 pub use super::table::{AddressKey, Caps, Refusal};
+use super::table::{LoggedIn, Table};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
 use crate::proto::hostport::canonical_socket;
@@ -54,15 +54,17 @@ pub struct Holder {
 pub struct SessionGuard {
     registry: Arc<Registry>,
     index: usize,
+    visit: u64,
     socket: Option<Arc<ControlSocket>>,
     ends: Ends,
 }
 
-/// A login: counts for the user as long as it lives.
+/// A login: counts for the user as long as it lives, but no longer than its session has the slot.
 #[derive(Debug)]
 pub struct LoginGuard {
     registry: Arc<Registry>,
     index: usize,
+    visit: u64,
 }
 
 /// What the reaper sees of one slot.
@@ -122,6 +124,7 @@ impl Registry {
         Ok(SessionGuard {
             registry: Arc::clone(self),
             index,
+            visit: number,
             socket: Some(socket),
             ends: Ends { peer, admitted: visit.admitted },
         })
@@ -214,7 +217,7 @@ impl Registry {
         let slot = self.slots.get(index)?;
         let (peer, visit) = slot.occupant.lock().as_ref().map(|o| (o.peer, o.visit))?;
         let user = match self.table.lock().users.get(index)? {
-            Some(user) => user.name(),
+            Some(login) => login.user.name(),
             None => "not logged in",
         };
         let note = *slot.note.lock();
@@ -317,16 +320,13 @@ impl Seat for SessionGuard {
     }
 
     fn log_in(&self, user: UserId) -> Result<LoginGuard, CapReached> {
-        let mut table = self.registry.table.lock();
-        let cap = self.registry.caps.per_user;
-        if cap.is_some_and(|cap| table.users.iter().filter(|&&u| u == Some(user)).count() >= cap) {
-            self.registry.counters.user_full();
+        let (registry, login) = (&self.registry, LoggedIn { user, visit: self.visit });
+        if !registry.table.lock().log_in(self.index, login, &registry.caps) {
+            registry.counters.user_full();
             return Err(CapReached);
         }
-        table.set_user(self.index, Some(user));
-        drop(table);
-        self.registry.counters.logged_in();
-        Ok(LoginGuard { registry: Arc::clone(&self.registry), index: self.index })
+        registry.counters.logged_in();
+        Ok(LoginGuard { registry: Arc::clone(registry), index: self.index, visit: self.visit })
     }
 }
 
@@ -344,7 +344,7 @@ impl Drop for SessionGuard {
 
 impl Drop for LoginGuard {
     fn drop(&mut self) {
-        self.registry.table.lock().set_user(self.index, None);
+        self.registry.table.lock().log_out(self.index, self.visit);
     }
 }
 
@@ -421,6 +421,26 @@ mod tests {
         assert!(panicked.join().is_err());
         assert!(first.log_in(UserId::ANONYMOUS).is_ok());
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn a_login_that_is_dropped_late_does_not_log_out_the_next_in_its_slot() {
+        let registry = Arc::new(Registry::new(Caps { slots: 1, per_user: Some(1), ..OPEN }));
+        let logged_in = || {
+            let mut holders = Vec::new();
+            registry.holders(&mut holders);
+            holders.iter().filter(|holder| holder.logged_in).count()
+        };
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let late = first.log_in(UserId::ANONYMOUS).unwrap();
+        drop(first);
+        let next = admit(&registry, "10.0.0.2").unwrap();
+        assert_eq!(logged_in(), 0, "a login ends with its session");
+        let login = next.log_in(UserId::ANONYMOUS).unwrap();
+        drop(late);
+        assert_eq!(logged_in(), 1);
+        drop(login);
+        assert_eq!(logged_in(), 0);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! What is asserted while they run is what must hold at any moment, not what is likely.
 
-use super::reaper::{Reaper, Rules, Stopping};
+use super::judge::Rules;
+use super::reaper::{Reaper, Stopping};
 use super::registry::{Caps, Holder, Refusal, Registry, SessionGuard, Visit};
 use super::shed::{self, Candidate};
 use super::wake::Wake;

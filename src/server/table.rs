@@ -42,12 +42,19 @@ pub enum Refusal {
 pub(super) struct Table {
     pub(super) free: Vec<usize>,
     pub(super) addresses: Box<[Option<AddressKey>]>,
-    pub(super) users: Box<[Option<UserId>]>,
+    pub(super) users: Box<[Option<LoggedIn>]>,
     visits: u64,
     /// Addresses that were shed last, as many as there are slots, and when; the oldest is written over.
     sheds: Box<[Option<(AddressKey, Tick)>]>,
     next_shed: usize,
     pub(super) stopping: bool,
+}
+
+/// A session that is logged in: as whom, and which visit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LoggedIn {
+    pub(super) user: UserId,
+    pub(super) visit: u64,
 }
 
 /// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
@@ -96,7 +103,9 @@ impl Table {
             *row = None;
             self.free.push(index);
         }
-        self.set_user(index, None);
+        if let Some(row) = self.users.get_mut(index) {
+            *row = None;
+        }
     }
 
     /// The session in the slot is shed: its address has to stand back for a moment.
@@ -116,9 +125,22 @@ impl Table {
         self.users.iter().filter(|user| user.is_some()).count()
     }
 
-    pub(super) fn set_user(&mut self, index: usize, user: Option<UserId>) {
+    /// Counts a login, unless its user has as many sessions as the cap allows: whether it did.
+    pub(super) fn log_in(&mut self, index: usize, login: LoggedIn, caps: &Caps) -> bool {
+        let sessions = self.users.iter().flatten().filter(|other| other.user == login.user).count();
+        if caps.per_user.is_some_and(|cap| sessions >= cap) {
+            return false;
+        }
         if let Some(row) = self.users.get_mut(index) {
-            *row = user;
+            *row = Some(login);
+        }
+        true
+    }
+
+    /// Ends the login of this visit, and of no other that may have the slot by now.
+    pub(super) fn log_out(&mut self, index: usize, visit: u64) {
+        if let Some(row) = self.users.get_mut(index).filter(|row| row.is_some_and(|login| login.visit == visit)) {
+            *row = None;
         }
     }
 }

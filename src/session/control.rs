@@ -4,7 +4,7 @@
 //! commands cost few system calls, and nobody ever waits with a reply unsent.
 
 use crate::data::pulse::{Phase, Pulse, Tick};
-use crate::data::wait::{Stop, Watch, wait_to_reply};
+use crate::data::wait::{Stop, Watch, check, wait_to_reply};
 use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER, UNASKED_REPLIES};
 use crate::proto::command::Request;
 use crate::proto::hostport::canonical_socket;
@@ -77,11 +77,18 @@ impl<'a> ControlConnection<'a> {
     }
 
     /// Waits for a command line and puts it, without its end, into `line`. `phase` and `until` are what
-    /// the reaper goes by; they begin when there is nothing left to serve.
+    /// the reaper goes by; they begin when there is nothing left to serve. `attend` is called before each
+    /// receive, which blocks: what else can come at the prompt is seen to there.
     ///
     /// # Errors
     /// What ended the session: the connection is gone, or the reaper marked it.
-    pub fn read_line(&mut self, line: &mut Vec<u8>, phase: Phase, until: impl FnOnce() -> Tick) -> Result<Input, Stop> {
+    pub fn read_line(
+        &mut self,
+        line: &mut Vec<u8>,
+        phase: Phase,
+        until: impl FnOnce() -> Tick,
+        mut attend: impl FnMut(BorrowedFd<'_>) -> Result<(), Stop>,
+    ) -> Result<Input, Stop> {
         // Half a command is no sign of life: the deadline is set once for each line.
         let mut until = Some(until);
         loop {
@@ -109,6 +116,7 @@ impl<'a> ControlConnection<'a> {
             if let Some(until) = until.take() {
                 self.pulse.enter(phase, until());
             }
+            attend(self.socket)?;
             self.receive(RecvFlags::empty())?;
         }
     }
@@ -245,7 +253,7 @@ impl<'a> ControlConnection<'a> {
     /// # Errors
     /// The reaper has marked it.
     pub fn check(&self) -> Result<(), Stop> {
-        self.pulse.mark().map_or(Ok(()), |reason| Err(Stop::Marked(reason)))
+        check(self.pulse)
     }
 
     fn flush_when_full(&mut self) -> Result<(), Stop> {

@@ -9,7 +9,6 @@ use crate::proto::listing::{Kind, ListArguments, facts_line};
 use crate::proto::pathname::quote;
 use crate::proto::reply::Reply;
 use crate::session::Seat;
-use crate::vfs::VfsError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl<S: Seat> Session<'_, S> {
@@ -18,12 +17,11 @@ impl<S: Seat> Session<'_, S> {
             Ok(path) => path,
             Err(reply) => return reply,
         };
-        match self.context.root.status(&path) {
-            Ok(status) if status.kind == Kind::Folder => {
+        match self.context.root.enter(&path) {
+            Ok(()) => {
                 self.cwd = path;
                 Reply::new(250, "Directory changed.")
             }
-            Ok(_) => answer::file(&VfsError::NotAFolder),
             Err(error) => answer::file(&error),
         }
     }
@@ -38,14 +36,14 @@ impl<S: Seat> Session<'_, S> {
     /// LIST and NLST.
     pub(super) fn list(&mut self, argument: &[u8], form: Form) -> Result<Reply, Stop> {
         let arguments = ListArguments::parse(Some(argument));
-        let listing = Listing::find(self.context, &self.cwd, arguments.path, form, hidden(&arguments), now());
+        let listing = Listing::find(&self.context.root, &self.cwd, arguments.path, form, hidden(&arguments), now());
         self.send_listing(listing)
     }
 
     /// MLSD.
     pub(super) fn list_facts(&mut self, argument: &[u8]) -> Result<Reply, Stop> {
         let path = if argument.is_empty() { Ok(self.cwd.clone()) } else { self.resolve(argument) };
-        let listing = path.and_then(|path| Listing::of_folder(self.context, path, self.facts));
+        let listing = path.and_then(|path| Listing::of_folder(&self.context.root, path, self.facts));
         self.send_listing(listing)
     }
 
@@ -71,7 +69,7 @@ impl<S: Seat> Session<'_, S> {
     pub(super) fn list_here(&mut self, argument: &[u8]) -> Result<Reply, Stop> {
         let arguments = ListArguments::parse(Some(argument));
         let listing =
-            match Listing::find(self.context, &self.cwd, arguments.path, Form::Long, hidden(&arguments), now()) {
+            match Listing::find(&self.context.root, &self.cwd, arguments.path, Form::Long, hidden(&arguments), now()) {
                 Ok(listing) => listing,
                 Err(reply) => return Ok(reply),
             };

@@ -42,6 +42,7 @@ impl<S: Seat> Session<'_, S> {
             DataPort::None => "No data port",
             DataPort::Active { .. } => "Data port: active",
             DataPort::Passive(_) => "Data port: passive",
+            DataPort::Connected(_) => "Data port: passive, connected",
         };
         let client = format!("Connected to {}", self.peer());
         let lines = vec![client.into_bytes(), login, representation.into(), port.into()];

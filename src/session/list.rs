@@ -1,7 +1,7 @@
 //! Listings: what is to be listed is decided before there is a data connection; then lines are made one
 //! by one and written as they come. Memory does not grow with the folder.
 
-use super::{Context, answer};
+use super::answer;
 use crate::data::port::DataError;
 use crate::proto::glob;
 use crate::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, facts_line, long_line};
@@ -50,51 +50,62 @@ enum What {
     One { status: Status, name: Vec<u8>, path: VirtualPath },
 }
 
+impl What {
+    /// Finds what `argument` means in `cwd`, and what has to stand before the names in it to lead there
+    /// from `cwd`.
+    fn find(root: &Root, cwd: &VirtualPath, argument: &[u8]) -> Result<(Self, Vec<u8>), Reply> {
+        if argument.is_empty() {
+            let folder = open(root, cwd)?;
+            return Ok((What::Folder { folder, path: cwd.clone(), pattern: None }, Vec::new()));
+        }
+        let path = cwd.join(argument).map_err(answer::path)?;
+        match root.open_folder(&path) {
+            Ok(folder) => {
+                let leading = if path == *cwd { Vec::new() } else { with_slash(argument) };
+                Ok((What::Folder { folder, path, pattern: None }, leading))
+            }
+            Err(VfsError::NotAFolder) => {
+                let status = root.status(&path).map_err(|error| answer::file(&error))?;
+                Ok((What::One { status, name: argument.to_vec(), path }, Vec::new()))
+            }
+            Err(VfsError::Missing) => Self::matching(root, cwd, argument),
+            Err(error) => Err(answer::file(&error)),
+        }
+    }
+
+    /// The same for what nothing is called: it may be a pattern.
+    fn matching(root: &Root, cwd: &VirtualPath, argument: &[u8]) -> Result<(Self, Vec<u8>), Reply> {
+        let (parent, pattern) = split_pattern(argument).ok_or_else(|| answer::file(&VfsError::Missing))?;
+        let path = if parent.is_empty() { cwd.clone() } else { cwd.join(parent).map_err(answer::path)? };
+        let folder = open(root, &path)?;
+        Ok((What::Folder { folder, path, pattern: Some(pattern.to_vec()) }, parent.to_vec()))
+    }
+}
+
 impl Listing {
     /// Finds what `argument` means in `cwd`: a folder, one entry, or a pattern in a folder.
     ///
     /// # Errors
     /// The reply, where there is no such thing.
     pub(super) fn find(
-        context: &Context,
+        root: &Root,
         cwd: &VirtualPath,
         argument: &[u8],
         form: Form,
         hidden: Hidden,
         now: i64,
     ) -> Result<Self, Reply> {
-        let listing = |what, prefix| Listing { what, form, hidden, prefix, now };
-        if argument.is_empty() {
-            let folder = open(&context.root, cwd)?;
-            return Ok(listing(What::Folder { folder, path: cwd.clone(), pattern: None }, Vec::new()));
-        }
-        let path = cwd.join(argument).map_err(answer::path)?;
-        match context.root.open_folder(&path) {
-            Ok(folder) => {
-                let prefix = if form == Form::Names && path != *cwd { with_slash(argument) } else { Vec::new() };
-                Ok(listing(What::Folder { folder, path, pattern: None }, prefix))
-            }
-            Err(VfsError::NotAFolder) => {
-                let status = context.root.status(&path).map_err(|error| answer::file(&error))?;
-                Ok(listing(What::One { status, name: argument.to_vec(), path }, Vec::new()))
-            }
-            Err(VfsError::Missing) => {
-                let (parent, pattern) = split_pattern(argument).ok_or_else(|| answer::file(&VfsError::Missing))?;
-                let path = if parent.is_empty() { cwd.clone() } else { cwd.join(parent).map_err(answer::path)? };
-                let folder = open(&context.root, &path)?;
-                let prefix = if form == Form::Names { parent.to_vec() } else { Vec::new() };
-                Ok(listing(What::Folder { folder, path, pattern: Some(pattern.to_vec()) }, prefix))
-            }
-            Err(error) => Err(answer::file(&error)),
-        }
+        let (what, leading) = What::find(root, cwd, argument)?;
+        let prefix = if form == Form::Names { leading } else { Vec::new() };
+        Ok(Listing { what, form, hidden, prefix, now })
     }
 
     /// The listing of a folder and nothing else, for MLSD.
     ///
     /// # Errors
     /// The reply, where it is no folder.
-    pub(super) fn of_folder(context: &Context, path: VirtualPath, facts: Facts) -> Result<Self, Reply> {
-        let folder = context.root.open_folder(&path).map_err(|error| match error {
+    pub(super) fn of_folder(root: &Root, path: VirtualPath, facts: Facts) -> Result<Self, Reply> {
+        let folder = root.open_folder(&path).map_err(|error| match error {
             VfsError::NotAFolder => Reply::new(501, "MLSD is for folders: that is not a folder."),
             error => answer::file(&error),
         })?;

@@ -39,7 +39,7 @@ use control::{ControlConnection, Input};
 use if_addrs::IfAddr;
 use login::Login;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What all sessions share, fixed at start.
 #[derive(Debug)]
@@ -212,9 +212,11 @@ impl<S: Seat> Session<'_, S> {
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<Input, Stop> {
         let idle = self.context.config.timeouts().idle;
         let login_until = self.login_until;
-        match self.subject() {
-            Subject::Stranger => self.control.read_line(line, Phase::Login, || login_until),
-            Subject::Reader => self.control.read_line(line, Phase::Command, || Tick::now().after(idle)),
+        let (subject, peer, port) = (self.subject(), self.peer(), &mut self.port);
+        let attend = |control: BorrowedFd<'_>| port.attend(control, peer);
+        match subject {
+            Subject::Stranger => self.control.read_line(line, Phase::Login, || login_until, attend),
+            Subject::Reader => self.control.read_line(line, Phase::Command, || Tick::now().after(idle), attend),
         }
     }
 

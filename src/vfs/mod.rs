@@ -61,8 +61,6 @@ pub struct OpenFile {
     pub file: File,
     /// Length in bytes when it was opened; the file may change under the transfer.
     pub length: u64,
-    /// Last change of the content in seconds since 1970-01-01 UTC, when it was opened.
-    pub modified: i64,
 }
 
 impl Root {
@@ -118,7 +116,7 @@ impl Root {
         let descriptor = self.open_confined(path.relative(), flags)?;
         let status = Status::of(descriptor.as_fd())?;
         match status.kind {
-            Kind::File => Ok(OpenFile { file: File::from(descriptor), length: status.size, modified: status.modified }),
+            Kind::File => Ok(OpenFile { file: File::from(descriptor), length: status.size }),
             Kind::Folder => Err(VfsError::IsFolder),
             Kind::Link | Kind::Other => Err(VfsError::NotAFile),
         }
@@ -132,6 +130,19 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let descriptor = self.open_confined(path.relative(), flags)?;
         Ok(Folder::new(descriptor))
+    }
+
+    /// Whether the pathname leads to a folder that may be entered, which is to say searched; to read it,
+    /// and so to list it, is another matter.
+    ///
+    /// # Errors
+    /// [`VfsError::NotAFolder`], [`VfsError::Denied`], and the others of the file system.
+    pub fn enter(&self, path: &VirtualPath) -> Result<(), VfsError> {
+        // O_PATH asks for no right to what it opens, but nothing is looked up in a folder, `.` included,
+        // without the right to search it.
+        let inside = [path.relative(), b".".as_slice()].join(&b'/');
+        self.open_confined(&inside, OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok(())
     }
 
     /// Status of what the pathname leads to: links are followed inside the root. Works without
@@ -255,10 +266,8 @@ mod tests {
         let served = tempfile::tempdir().unwrap();
         fs::create_dir(served.path().join("folder")).unwrap();
         fs::write(served.path().join("folder/file"), "content").unwrap();
-        let expected = fs::metadata(served.path().join("folder/file")).unwrap();
         for root in roots(served.path()) {
             let open = root.open_file(&at(b"/folder/file")).unwrap();
-            assert_eq!(open.modified, expected.mtime());
             assert_eq!(contents(open), "content");
             assert_eq!(open_error(&root, "/folder"), Some(VfsError::IsFolder));
             assert_eq!(open_error(&root, "/"), Some(VfsError::IsFolder));
@@ -269,6 +278,33 @@ mod tests {
             assert_eq!(nul.err(), Some(Errno::NOENT));
             let error = root.open_folder(&at(b"/folder/file")).unwrap_err();
             assert_eq!(error, VfsError::NotAFolder);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_entered_by_those_who_may_search_it() {
+        let served = tempfile::tempdir().unwrap();
+        fs::create_dir(served.path().join("folder")).unwrap();
+        fs::write(served.path().join("file"), "content").unwrap();
+        symlink("/folder", served.path().join("link")).unwrap();
+        symlink("file", served.path().join("other")).unwrap();
+        for root in roots(served.path()) {
+            for (path, expected) in [
+                ("/", Ok(())),
+                ("/folder", Ok(())),
+                ("/link", Ok(())),
+                ("/file", Err(VfsError::NotAFolder)),
+                ("/other", Err(VfsError::NotAFolder)),
+                ("/missing", Err(VfsError::Missing)),
+            ] {
+                assert_eq!(root.enter(&at(path.as_bytes())), expected, "{path}, {:?}", root.confinement());
+            }
+            fs::set_permissions(served.path().join("folder"), fs::Permissions::from_mode(0o666)).unwrap();
+            // Root may search whatever it likes: suite::verbs has a server that is somebody else.
+            if !rustix::process::geteuid().is_root() {
+                assert_eq!(root.enter(&at(b"/link")), Err(VfsError::Denied), "{:?}", root.confinement());
+            }
+            fs::set_permissions(served.path().join("folder"), fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
 

@@ -279,11 +279,12 @@ mod tests {
         };
     }
 
-    fn answers(root: &Root, path: &str) -> [Result<(u64, u64), VfsError>; 4] {
+    fn answers(root: &Root, path: &str) -> [Result<(u64, u64), VfsError>; 5] {
         let path = at(path.as_bytes());
         [
             root.status(&path).map(|found| (found.device, found.inode)),
             root.link_status(&path).map(|found| (found.device, found.inode)),
+            root.enter(&path).map(|()| (0, 0)),
             root.open_file(&path).map(|found| (found.length, 0)),
             root.open_folder(&path).and_then(|folder| folder.status(b".")).map(|found| (found.device, found.inode)),
         ]

@@ -441,18 +441,9 @@ fn a_stranger_at_the_passive_port_is_dropped_and_the_owner_gets_its_file() {
             reply[4..].split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect();
         let port = if extended { numbers[0] } else { numbers[4] * 256 + numbers[5] };
         let passive: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
-        let strangers = [(); 3].map(|()| {
-            let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-            let elsewhere: SocketAddr = (Ipv4Addr::new(127, 0, 0, 2), 0).into();
-            stranger.bind(&elsewhere.into()).expect("all of 127/8 is loopback");
-            stranger.connect(&passive.into()).expect("the port accepts");
-            stranger.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-            TcpStream::from(stranger)
-        });
+        let strangers = [(); 3].map(|()| stranger(2, passive));
         client.send("RETR big.bin");
-        for stranger in &strangers {
-            assert_eq!(read_until_lost(stranger), 0, "a stranger gets nothing");
-        }
+        strangers.iter().for_each(gets_nothing);
         let owner = TcpStream::connect(passive).expect("it still listens");
         owner.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         expect_reply(&mut client, "150 ");
@@ -469,14 +460,124 @@ fn a_second_connection_to_a_passive_port_gets_nothing() {
     let mut client = server.login();
     let before = server.descriptors();
     let first = client.passive(true);
-    let second = TcpStream::connect(first.peer_addr().expect("connected")).expect("the port accepts");
-    second.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    // It is refused once the session has seen the first, and dropped where it was quicker than that.
+    let second = TcpStream::connect(first.peer_addr().expect("connected"));
     client.expect("RETR big.bin", "150 ");
     assert!(read_all(&first) == big(), "the bytes differ");
     drop(first);
     expect_reply(&mut client, "226 ");
-    assert_eq!(read_until_lost(&second), 0);
+    if let Ok(second) = second {
+        second.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        assert_eq!(read_until_lost(&second), 0);
+    }
     assert_eq!(server.descriptors(), before);
+}
+
+/// Connects from another address of this host than the clients'.
+fn stranger(number: u8, passive: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let elsewhere: SocketAddr = (Ipv4Addr::new(127, 0, 0, number), 0).into();
+    socket.bind(&elsewhere.into())?;
+    socket.connect_timeout(&passive.into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(TcpStream::from(socket))
+}
+
+/// A stranger was let in and gets nothing, or was thrown out before it had noticed that it was in.
+fn gets_nothing(stranger: &std::io::Result<TcpStream>) {
+    match stranger {
+        Ok(stream) => assert_eq!(read_until_lost(stream), 0, "a stranger gets nothing"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the port accepts"),
+    }
+}
+
+/// Connects to a passive port without saying yet what for, and waits until the session has seen it.
+fn connect_early(client: &mut Client) -> TcpStream {
+    let passive: SocketAddr = (Ipv4Addr::LOCALHOST, extended_passive_port(client)).into();
+    let early = TcpStream::connect(passive).expect("the port accepts");
+    early.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let refused =
+        |outcome: std::io::Result<TcpStream>| outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    eventually("nothing to listen any more", || refused(stranger(2, passive)));
+    early
+}
+
+#[test]
+fn forty_strangers_who_stay_at_the_passive_port_do_not_keep_its_owner_out() {
+    let (_folder, root) = tree();
+    let server = Server::start(&root, &[]);
+    let mut client = server.login();
+    let before = server.descriptors();
+    let passive: SocketAddr = (Ipv4Addr::LOCALHOST, extended_passive_port(&mut client)).into();
+    // More than the backlog holds: it has to be emptied while the session is at the prompt.
+    let strangers: Vec<_> = (2..42).map(|number| stranger(number, passive)).collect();
+    strangers.iter().for_each(gets_nothing);
+    assert_eq!(server.descriptors(), before + 1, "only the listener is held");
+    let owner = TcpStream::connect_timeout(&passive, PATIENCE).expect("there is room for the owner");
+    owner.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    client.expect("RETR big.bin", "150 ");
+    assert!(read_all(&owner) == big(), "the bytes differ");
+    drop(owner);
+    expect_reply(&mut client, "226 ");
+    assert_eq!(server.descriptors(), before);
+}
+
+#[test]
+fn a_data_connection_may_come_long_before_its_transfer() {
+    let (_folder, root) = tree();
+    let server = Server::start(&root, &["--workers", "1"]);
+    let mut client = server.login();
+    let before = server.descriptors();
+    let early = connect_early(&mut client);
+    // What may stand between EPSV and the transfer leaves it alone.
+    for (command, start) in [("TYPE I", "200 "), ("SIZE a.txt", "213 "), ("REST 4", "350 "), ("CWD /", "250 ")] {
+        client.expect(command, start);
+    }
+    assert!(client.expect("STAT", "211-").contains("Data port: passive, connected"));
+    assert_eq!(server.descriptors(), before + 1, "one connection, and no listener");
+    client.expect("RETR a.txt", "150 ");
+    assert_eq!(read_all(&early), b"two\r\nthree\rfour");
+    drop(early);
+    expect_reply(&mut client, "226 ");
+    assert_eq!(server.descriptors(), before);
+    // One that was closed before is used up, and harms nothing else.
+    drop(connect_early(&mut client));
+    client.expect("RETR big.bin", "150 ");
+    expect_reply(&mut client, "426 ");
+    assert_eq!(server.descriptors(), before);
+}
+
+#[test]
+fn an_early_data_connection_goes_with_its_port_and_with_its_session() {
+    let (_folder, root) = tree();
+    let server = Server::start(&root, &["--workers", "1"]);
+    let before = server.descriptors();
+    let own_port = |client: &Client| client.stream.local_addr().expect("connected").port();
+    for ending in
+        ["ABOR", "REIN", "USER ftp", "PASV", "EPSV", "PORT", "RETR missing", "STOR x", "QUIT", "close", "reset"]
+    {
+        let mut client = server.login();
+        let early = connect_early(&mut client);
+        match ending {
+            "close" => {}
+            "reset" => reset_on_close(&client.stream),
+            "PORT" => {
+                let port = own_port(&client);
+                client.expect(&format!("PORT 127,0,0,1,{},{}", port >> 8, port & 255), "200 ");
+            }
+            command => {
+                client.command(command);
+            }
+        }
+        if matches!(ending, "close" | "reset") {
+            drop(client);
+            assert_eq!(read_until_lost(&early), 0, "{ending}");
+        } else {
+            assert_eq!(read_until_lost(&early), 0, "{ending}");
+            drop(client);
+        }
+        is_as_before(&server, before);
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Starts the real binary on a port of the kernel's choice, reads its ready line, and kills it on drop.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -34,7 +37,28 @@ impl Server {
     /// Serves `root` at this address. Unless the flags say otherwise: few workers, because tests run in
     /// parallel, and a log of everything.
     pub fn start_at(root: &Path, listen: &str, flags: &[&str]) -> Server {
+        Self::start_with(Self::command(), root, listen, flags)
+    }
+
+    /// Serves `root` as somebody whom permission bits bind. They do not bind root: where the tests run as
+    /// root the server is another user, and a copy in `folder`, because the binary may be out of its reach.
+    pub fn start_unprivileged(folder: &Path, root: &Path) -> Server {
+        const NOBODY: u32 = 65_534;
         let mut command = Self::command();
+        if rustix::process::geteuid().is_root() {
+            let open = Permissions::from_mode(0o755);
+            std::fs::set_permissions(folder, open).expect("it is ours");
+            let copy = folder.join("plimsoll");
+            // Not std::fs::copy: what another test starts meanwhile would hold the copy open for writing.
+            let status = Command::new("cp").arg(env!("CARGO_BIN_EXE_plimsoll")).arg(&copy).status();
+            assert!(status.expect("cp runs").success());
+            command = Command::new(copy);
+            command.env_remove("RUST_LOG").uid(NOBODY).gid(NOBODY);
+        }
+        Self::start_with(command, root, "127.0.0.1:0", &[])
+    }
+
+    fn start_with(mut command: Command, root: &Path, listen: &str, flags: &[&str]) -> Server {
         command.arg("serve").arg(root).args(["--listen", listen]);
         let defaults: [(&str, &str); 3] = [("--workers", "16"), ("--log", "debug"), ("--max-per-ip", "off")];
         for (flag, value) in defaults {

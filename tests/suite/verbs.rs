@@ -289,6 +289,26 @@ fn pwd_quotes_the_path_and_cwd_takes_it_back_verbatim() {
 }
 
 #[test]
+fn a_folder_that_may_not_be_searched_is_not_entered() {
+    let (folder, root) = tree();
+    let server = Server::start_unprivileged(folder.path(), &root);
+    let mut client = server.login();
+    client.expect("CWD empty", "250 ");
+    // It may be read, and so its names are known; nothing else can be done with them.
+    fs::set_permissions(root.join("sub"), Permissions::from_mode(0o444)).expect("it is ours");
+    for path in ["/sub", "../sub", "/sub/", "/sub/b.txt"] {
+        client.expect(&format!("CWD {path}"), "550 Permission denied");
+    }
+    client.expect("PWD", "257 \"/empty\"");
+    // And the other way round.
+    fs::set_permissions(root.join("sub"), Permissions::from_mode(0o111)).expect("it is ours");
+    client.expect("CWD /sub", "250 ");
+    assert_eq!(client.fetch("RETR b.txt"), b"b\n");
+    client.expect("LIST", "550 Permission denied");
+    fs::set_permissions(root.join("sub"), Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[test]
 fn cwd_never_leads_above_the_root() {
     let (_folder, root) = tree();
     let server = Server::start(&root, &[]);
