@@ -184,6 +184,8 @@ pub const MEMORY_LIMIT_MIN: u64 = 1024 * 1024;
 /// `--shed-after`: longer than a person's or a program's pause between two commands of one task, and
 /// short enough that a newcomer is in within 3 s.
 pub const SHED_AFTER: Duration = Duration::from_secs(2);
+/// Sessions that are shed at one look of the reaper, ten times a second: each is chosen among all.
+pub const SHED_AT_ONCE: usize = 256;
 /// How long an address whose session was shed is turned away while room is short: otherwise whoever was
 /// sent away is the first to ask for the place that this made free, and mostly gets it.
 pub const SHED_PENALTY: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use super::registry::{Holder, Registry, SessionGuard};
 use super::shed::{self, Candidate};
 use super::wake::Wake;
 use crate::data::pulse::{Phase, Reason, Tick};
-use crate::limits::REAPER_TICK;
+use crate::limits::{REAPER_TICK, SHED_AT_ONCE};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -156,7 +156,7 @@ impl Reaper {
             return;
         }
         self.find_candidates(now);
-        for _ in 0..needed {
+        for _ in 0..needed.min(SHED_AT_ONCE) {
             let Some(chosen) = shed::next(&mut self.candidates) else {
                 return;
             };
@@ -177,6 +177,8 @@ impl Reaper {
 
     fn find_candidates(&mut self, now: Tick) {
         self.registry.holders(&mut self.holders);
+        // In the order of their addresses, so that those of one address stand together.
+        self.holders.sort_unstable_by_key(|holder| holder.address);
         self.candidates.clear();
         for holder in &self.holders {
             let (Some(memory), Some(visit)) = (self.memories.get(holder.index), self.registry.visit(holder.index))
@@ -192,7 +194,8 @@ impl Reaper {
                 shed::class(view.pulse.phase().0, holder.logged_in, idle, unmoved, self.rules.shed)
             {
                 let (index, address) = (holder.index, holder.address);
-                let held = self.holders.iter().filter(|h| h.address == address).count();
+                let end = self.holders.partition_point(|h| h.address <= address);
+                let held = end - self.holders.partition_point(|h| h.address < address);
                 self.candidates.push(Candidate { index, visit, class, idle, address, held });
             }
         }

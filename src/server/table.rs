@@ -59,7 +59,7 @@ pub(super) struct LoggedIn {
 
 /// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
 /// host has a whole /64 to choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressKey(u128);
 
 impl Table {
