@@ -28,7 +28,7 @@ pub enum LineError {
 /// is too long. CR NUL stands for CR (RFC 854, RFC 2640 §3.1); any other byte is kept as it is.
 #[derive(Debug)]
 pub struct LineBuffer {
-    bytes: Box<[u8; LINE_MAX]>,
+    bytes: Box<[u8]>,
     /// Where the oldest line begins.
     start: usize,
     /// Where the received bytes end, Telnet sequences already taken out.
@@ -66,7 +66,8 @@ impl LineBuffer {
     /// An empty buffer for a new connection. This is its only allocation.
     pub fn new() -> Self {
         Self {
-            bytes: Box::new([0; LINE_MAX]),
+            // Zeroes of the allocator's, which cost no memory before they are used.
+            bytes: vec![0; LINE_MAX].into_boxed_slice(),
             start: 0,
             end: 0,
             scanned: 0,

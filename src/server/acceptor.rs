@@ -1,6 +1,7 @@
 //! The acceptor: takes connections, has them admitted, and puts them into the queue; or says at once
 //! why not. It never waits for a client, never spins and never stops before the server does.
 
+use super::queue::Queue;
 use super::registry::{Refusal, Registry, SessionGuard};
 use super::wake::Wake;
 use crate::data::pulse::{Reason, Tick};
@@ -8,7 +9,6 @@ use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
 use crate::proto::hostport::canonical_socket;
 use crate::proto::reply::Reply;
 use crate::session::{Seat, goodbye};
-use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
@@ -27,8 +27,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub struct Acceptor {
     listeners: Vec<Socket>,
     registry: Arc<Registry>,
-    queue: Sender<SessionGuard>,
-    queued: Receiver<SessionGuard>,
+    queue: Arc<Queue<SessionGuard>>,
     queue_timeout: Duration,
     wake: Arc<Wake>,
     /// Kept so that a process without descriptors can still refuse somebody.
@@ -59,23 +58,12 @@ impl Acceptor {
     pub fn new(
         listeners: Vec<Socket>,
         registry: Arc<Registry>,
-        queue: (Sender<SessionGuard>, Receiver<SessionGuard>),
+        queue: Arc<Queue<SessionGuard>>,
         queue_timeout: Duration,
         wake: Arc<Wake>,
     ) -> std::io::Result<Self> {
         let spare = Some(wake.as_fd().try_clone_to_owned()?);
-        let (queue, queued) = queue;
-        Ok(Acceptor {
-            listeners,
-            registry,
-            queue,
-            queued,
-            queue_timeout,
-            wake,
-            spare,
-            backoff: Duration::ZERO,
-            logged: None,
-        })
+        Ok(Acceptor { listeners, registry, queue, queue_timeout, wake, spare, backoff: Duration::ZERO, logged: None })
     }
 
     /// Accepts until the registry stops; then empties the queue and closes the listeners.
@@ -84,10 +72,11 @@ impl Acceptor {
             self.round();
         }
         drop(std::mem::take(&mut self.listeners));
-        while let Ok(guard) = self.queued.try_recv() {
+        while let Some(guard) = self.queue.try_take() {
             let reason = guard.pulse().mark().unwrap_or(Reason::Shutdown);
             self.dismiss(&guard, reason);
         }
+        self.queue.close();
     }
 
     /// Waits for a connection, or for the bell, and serves what there is.
@@ -128,7 +117,7 @@ impl Acceptor {
 
     /// Takes all who wait at one listener, but no more than there are slots before looking around again.
     fn accept_all(&mut self, index: usize) {
-        for _ in 0..=self.queued.capacity().unwrap_or(0) {
+        for _ in 0..=self.queue.places() {
             let Some(listener) = self.listeners.get(index) else {
                 return;
             };
@@ -162,8 +151,8 @@ impl Acceptor {
         match self.registry.admit(stream, peer, Tick::now().after(self.queue_timeout)) {
             Ok(guard) => {
                 // There is room for every slot; it fails only when no worker is left.
-                if let Err(error) = self.queue.try_send(guard) {
-                    self.dismiss(&error.into_inner(), Reason::Shutdown);
+                if let Err(guard) = self.queue.put(guard) {
+                    self.dismiss(&guard, Reason::Shutdown);
                 }
             }
             Err((stream, refusal)) => {
@@ -177,15 +166,15 @@ impl Acceptor {
     /// Sends away those whose time in the queue is up: the reaper has marked them, and no worker is free
     /// to say it. The others keep their order, unless a worker takes one meanwhile.
     fn dismiss_expired(&self) {
-        for _ in 0..self.queued.len() {
-            let Ok(guard) = self.queued.try_recv() else { return };
+        for _ in 0..self.queue.len() {
+            let Some(guard) = self.queue.try_take() else { return };
             match guard.pulse().mark() {
                 Some(reason) => {
                     self.dismiss(&guard, reason);
                 }
                 None => {
-                    if let Err(error) = self.queue.try_send(guard) {
-                        self.dismiss(&error.into_inner(), Reason::Shutdown);
+                    if let Err(guard) = self.queue.put(guard) {
+                        self.dismiss(&guard, Reason::Shutdown);
                     }
                 }
             }

@@ -8,6 +8,7 @@ mod judge;
 mod listen;
 mod load_line;
 mod pool;
+mod queue;
 mod reaper;
 mod registry;
 #[cfg(test)]
@@ -25,9 +26,9 @@ use crate::proto::reply::Reply;
 use crate::session::Context;
 use crate::vfs::Root;
 use acceptor::Acceptor;
-use crossbeam_channel::Receiver;
 use judge::Rules;
 use load_line::{Allowed, LoadLine, Overloaded};
+use queue::Queue;
 use reaper::{Reaper, Stopping};
 use registry::{Caps, Registry, SessionGuard};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -73,7 +74,7 @@ pub struct Server {
     grace: Duration,
     listening: Vec<SocketAddr>,
     load_line: LoadLine,
-    queued: Receiver<SessionGuard>,
+    queue: Arc<Queue<SessionGuard>>,
 }
 
 impl Server {
@@ -172,7 +173,7 @@ impl Server {
         let mut block = format!(
             "state: {}\n  {}\n  {}",
             self.load_line,
-            self.registry.audit(self.queued.len()),
+            self.registry.audit(self.queue.len()),
             self.registry.counters
         );
         for view in self.registry.views() {
@@ -201,17 +202,11 @@ fn start_threads(
     let no_descriptor = |error: io::Error| StartError(format!("a descriptor can't be had: {}", told(&error)));
     let wake = Arc::new(Wake::new().map_err(no_descriptor)?);
     // Room for every slot: that the queue is full is found by the registry alone.
-    let (queue, queued) = crossbeam_channel::bounded(config.workers() + config.queue());
-    let workers =
-        pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queued).map_err(no_thread)?;
-    let acceptor = Acceptor::new(
-        listeners,
-        Arc::clone(&registry),
-        (queue, queued.clone()),
-        config.timeouts().queue,
-        Arc::clone(&wake),
-    )
-    .map_err(no_descriptor)?;
+    let queue = Arc::new(Queue::new(config.workers() + config.queue(), config.workers()));
+    let workers = pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queue).map_err(no_thread)?;
+    let acceptor =
+        Acceptor::new(listeners, Arc::clone(&registry), Arc::clone(&queue), config.timeouts().queue, Arc::clone(&wake))
+            .map_err(no_descriptor)?;
     let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
     let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
     let reaper = Reaper::new(
@@ -219,11 +214,11 @@ fn start_threads(
         Rules::new(config),
         Arc::clone(&stopping),
         Arc::clone(&wake),
-        queued.clone(),
+        Arc::clone(&queue),
     );
     let reaper = keeper("reaper").spawn(move || reaper.run()).map_err(no_thread)?;
     let grace = config.timeouts().grace;
-    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line, queued })
+    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line, queue })
 }
 
 fn caps(config: &Config) -> Caps {

@@ -1,10 +1,10 @@
 //! The workers: a fixed number of threads, all spawned at start, each with its own buffers, each
 //! serving one session after the other.
 
+use super::queue::Queue;
 use super::registry::{Registry, SessionGuard};
 use crate::data::pulse::Reason;
 use crate::session::{self, Buffers, Context, End, Seat};
-use crossbeam_channel::Receiver;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,23 +19,23 @@ pub fn spawn(
     stack_size: usize,
     context: &Arc<Context>,
     registry: &Arc<Registry>,
-    queue: &Receiver<SessionGuard>,
+    queue: &Arc<Queue<SessionGuard>>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     Buffers::for_workers(count)
         .enumerate()
         .map(|(number, buffers)| {
-            let (context, registry, queue) = (Arc::clone(context), Arc::clone(registry), queue.clone());
+            let (context, registry, queue) = (Arc::clone(context), Arc::clone(registry), Arc::clone(queue));
             Builder::new()
                 .name(format!("worker-{number}"))
                 .stack_size(stack_size)
-                .spawn(move || work(&context, &registry, &queue, buffers))
+                .spawn(move || work(number, &context, &registry, &queue, buffers))
         })
         .collect()
 }
 
 /// Serves sessions until the queue is closed.
-fn work(context: &Context, registry: &Registry, queue: &Receiver<SessionGuard>, mut buffers: Buffers) {
-    for guard in queue {
+fn work(number: usize, context: &Context, registry: &Registry, queue: &Queue<SessionGuard>, mut buffers: Buffers) {
+    while let Some(guard) = queue.take(number) {
         let busy = registry.busy();
         let peer = guard.ends().peer;
         let end = match catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers))) {
@@ -53,6 +53,8 @@ fn work(context: &Context, registry: &Registry, queue: &Receiver<SessionGuard>, 
     }
 }
 
+/// Apart from the loop, so that a worker that waits has touched little of its stack.
+#[inline(never)]
 fn serve(context: &Context, guard: &SessionGuard, buffers: &mut Buffers) -> End {
     match guard.socket() {
         Some(socket) => session::run(context, guard, socket, guard.ends(), buffers),

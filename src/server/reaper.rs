@@ -3,12 +3,12 @@
 
 use super::audit::{Audit, Audits};
 use super::judge::{Look, Memory, Moved, Rules, Verdict, judge};
+use super::queue::Queue;
 use super::registry::{Holder, Registry, SessionGuard};
 use super::shed::{self, Candidate};
 use super::wake::Wake;
 use crate::data::pulse::{Phase, Reason, Tick};
 use crate::limits::{REAPER_TICK, SHED_AT_ONCE};
-use crossbeam_channel::Receiver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Reaper {
     rules: Rules,
     stopping: Arc<Stopping>,
     acceptor: Arc<Wake>,
-    queued: Receiver<SessionGuard>,
+    queue: Arc<Queue<SessionGuard>>,
     memories: Vec<Memory>,
     // Of fixed size as well: one place for each slot, filled only when somebody has to go.
     holders: Vec<Holder>,
@@ -62,14 +62,14 @@ struct Crowd {
 }
 
 impl Reaper {
-    /// A reaper for this registry. `queued` is only counted.
+    /// A reaper for this registry. `queue` is only counted.
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
         rules: Rules,
         stopping: Arc<Stopping>,
         acceptor: Arc<Wake>,
-        queued: Receiver<SessionGuard>,
+        queue: Arc<Queue<SessionGuard>>,
     ) -> Self {
         let slots = registry.views().count();
         Reaper {
@@ -77,7 +77,7 @@ impl Reaper {
             rules,
             stopping,
             acceptor,
-            queued,
+            queue,
             memories: vec![Memory::default(); slots],
             holders: Vec::with_capacity(slots),
             candidates: Vec::with_capacity(slots),
@@ -212,12 +212,12 @@ impl Reaper {
     /// The first snapshot in which all counts agree, or else the last one: under load some sessions are
     /// always on their way from one count to another.
     fn snapshot(&self) -> Audit {
-        let mut audit = self.registry.audit(self.queued.len());
+        let mut audit = self.registry.audit(self.queue.len());
         for _ in 1..SNAPSHOTS {
             if audit.agrees() {
                 break;
             }
-            audit = self.registry.audit(self.queued.len());
+            audit = self.registry.audit(self.queue.len());
         }
         audit
     }

@@ -3,6 +3,7 @@
 //! What is asserted while they run is what must hold at any moment, not what is likely.
 
 use super::judge::Rules;
+use super::queue::Queue;
 use super::reaper::{Reaper, Stopping};
 use super::registry::{Caps, Holder, Refusal, Registry, SessionGuard, Visit};
 use super::shed::{self, Candidate};
@@ -354,9 +355,9 @@ fn config() -> Config {
 /// The server's own reaper, which takes its time.
 fn real_reaper(registry: &Arc<Registry>) -> (thread::JoinHandle<()>, Arc<Stopping>) {
     let stopping = Arc::new(Stopping::default());
-    let (_, queued) = bounded(1);
+    let queue = Arc::new(Queue::new(1, 0));
     let wake = Arc::new(Wake::new().unwrap());
-    let reaper = Reaper::new(Arc::clone(registry), Rules::new(&config()), Arc::clone(&stopping), wake, queued);
+    let reaper = Reaper::new(Arc::clone(registry), Rules::new(&config()), Arc::clone(&stopping), wake, queue);
     (thread::spawn(move || reaper.run()), stopping)
 }
 

@@ -10,21 +10,25 @@ use rustix::io::Errno;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-/// Most bytes of one name as the kernel gives it. Linux caps most at 255, FUSE at a pathname's length.
-const NAME_CAPACITY: usize = crate::limits::PATH_MAX;
-
 /// Where names are read into: one for each worker, allocated once.
 #[derive(Debug)]
 pub struct ReadBuffer {
-    raw: Box<[MaybeUninit<u8>]>,
+    raw: &'static mut [MaybeUninit<u8>],
+    /// One name: a few hundred bytes, as long as the file system has them.
     name: Vec<u8>,
 }
 
 impl ReadBuffer {
-    /// Allocates [`READ_BUFFER`] bytes, and room for one name of 4,096 bytes.
+    /// Those of `count` workers, for the life of the process, in one allocation.
+    pub fn for_workers(count: usize) -> impl Iterator<Item = ReadBuffer> {
+        let all: &'static mut [MaybeUninit<u8>] = Box::leak(Box::new_uninit_slice(count * READ_BUFFER));
+        all.chunks_exact_mut(READ_BUFFER).map(|raw| ReadBuffer { raw, name: Vec::new() })
+    }
+
+    /// One of its own, for the life of the process.
     #[must_use]
     pub fn new() -> Self {
-        Self { raw: Box::new_uninit_slice(READ_BUFFER), name: Vec::with_capacity(NAME_CAPACITY) }
+        Self { raw: Box::leak(Box::new_uninit_slice(READ_BUFFER)), name: Vec::new() }
     }
 }
 
@@ -56,7 +60,7 @@ impl Folder {
         if self.read.replace(true) {
             seek(&self.descriptor, SeekFrom::Start(0))?;
         }
-        Ok(Entries { raw: RawDir::new(self.descriptor.as_fd(), &mut buffer.raw), name: &mut buffer.name, ended: false })
+        Ok(Entries { raw: RawDir::new(self.descriptor.as_fd(), buffer.raw), name: &mut buffer.name, ended: false })
     }
 
     /// Status of one name in this folder, or of the folder itself for `.`. A link is not followed.
