@@ -34,10 +34,6 @@ pub const CONTROL_SEND_BUFFER: usize = 16 * 1024;
 /// How long unacknowledged replies stay in the kernel when a peer has vanished (TCP_USER_TIMEOUT).
 pub const CONTROL_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes of replies in a session up to which it is closed without asking whether they were taken: a
-/// logon and a download have about 400, and asking costs two system calls.
-pub const UNASKED_REPLIES: usize = 4096;
-
 /// Bytes read and thrown away at the end of a session so that closing does not turn into a reset that
 /// destroys the last reply.
 pub const GOODBYE_DRAIN_MAX: usize = 64 * 1024;
@@ -108,7 +104,7 @@ pub const WORKERS_FOR_A_WIDE_TRANSFER: usize = 32;
 pub const FINISH_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
 /// A peer that does not acknowledge this share of what was on its way at the end of a transfer within
-/// the stall timeout has stalled: a window that is full lasts this many timeouts at most.
+/// the stall timeout has stalled, unless it keeps to the minimum rate.
 pub const FINISH_STEPS: usize = 8;
 
 /// Connections that wait at a passive port: strangers may come first, the owner must still fit. Each

@@ -78,8 +78,6 @@ impl PassivePorts {
 
     fn try_listen(&self, address: SocketAddr, number: u64) -> io::Result<PassiveListener> {
         let (socket, port) = self.bind(address, number)?;
-        // Inherited by what it accepts: strangers whom nobody has accepted yet can send into it.
-        socket.set_recv_buffer_size(DATA_RECEIVE_BUFFER)?;
         socket.listen(PASSIVE_BACKLOG)?;
         Ok(PassiveListener { socket, port })
     }
@@ -90,6 +88,9 @@ impl PassivePorts {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        // Nobody reads from a data connection, and whoever is at its other end can write to it. A listener
+        // hands it on to what it accepts, and to strangers whom nobody has accepted yet.
+        socket.set_recv_buffer_size(DATA_RECEIVE_BUFFER)?;
         socket.bind(&address.into())?;
         Ok((socket, address.port()))
     }
@@ -108,6 +109,19 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
     use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+    #[test]
+    fn nobody_can_write_much_into_a_connection_that_is_not_read() {
+        let ports = PassivePorts::new(&quiet_range(8));
+        let listener = TcpListener::bind(LOCAL).unwrap();
+        let outgoing = ports.outgoing(LOCAL).unwrap();
+        let _ = outgoing.connect(&listener.local_addr().unwrap().into());
+        let passive = ports.listen(LOCAL).unwrap();
+        for socket in [&outgoing, &passive.socket] {
+            let size = socket.recv_buffer_size().unwrap();
+            assert!(size <= 2 * 2 * DATA_RECEIVE_BUFFER, "{size}");
+        }
+    }
 
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

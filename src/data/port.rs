@@ -186,14 +186,15 @@ impl DataConnection {
 
     /// Ends the connection in order: FIN after all that was written, and then the peer's own FIN, or at
     /// least its acknowledgement of every byte, so that the kernel keeps nothing of it when it is closed.
-    /// `timeout` is how long acknowledgements may stand still.
+    /// `timeout` is how long acknowledgements may stand still, and `least` how many bytes each such time has
+    /// to bring.
     ///
     /// # Errors
     /// [`DataError::Broken`] where the peer did not take it all.
-    pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
+    pub fn finish(mut self, watch: &mut dyn Watch, timeout: Duration, least: u64) -> Result<(), DataError> {
         watch.pulse().worked();
         shutdown(&self.socket, Shutdown::Write).map_err(|_| DataError::Broken)?;
-        self.see_it_taken(watch, timeout)?;
+        self.see_it_taken(watch, Acknowledged::none_yet(timeout, least))?;
         match sockopt::socket_error(&self.socket) {
             Ok(Ok(())) => {
                 self.finished = true;
@@ -205,8 +206,7 @@ impl DataConnection {
 
     /// Waits for the peer to close its side, which most do at once, and looks now and then whether it has
     /// acknowledged everything, FIN too: some programs close only after 226.
-    fn see_it_taken(&self, watch: &mut dyn Watch, timeout: Duration) -> Result<(), DataError> {
-        let mut acknowledged = Acknowledged::none_yet(timeout);
+    fn see_it_taken(&self, watch: &mut dyn Watch, mut acknowledged: Acknowledged) -> Result<(), DataError> {
         let (mut pause, longest) = FINISH_LOOKS;
         let mut peer_has_closed = false;
         loop {
@@ -218,7 +218,8 @@ impl DataConnection {
                 true => rest(watch, until),
             };
             match waited {
-                Ok(()) if getpeername(&self.socket) == Err(Errno::NOTCONN) => return Ok(()),
+                // Closed by both sides, or reset, which the socket's error tells.
+                Ok(()) | Err(Stop::TimedOut) if getpeername(&self.socket) == Err(Errno::NOTCONN) => return Ok(()),
                 Ok(()) => peer_has_closed = true,
                 Err(Stop::TimedOut) => pause = (pause * 2).min(longest),
                 Err(stop) => return Err(stop.into()),
@@ -241,6 +242,8 @@ impl DataConnection {
 #[derive(Debug)]
 struct Acknowledged {
     timeout: Duration,
+    /// Bytes that make a step.
+    least: usize,
     /// It has stalled when this comes before it has advanced.
     until: Tick,
     /// Bytes that were unacknowledged at first, when it last advanced by a step, and just now.
@@ -248,14 +251,16 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    fn none_yet(timeout: Duration) -> Self {
-        Acknowledged { timeout, until: Tick::now().after(timeout), left: None }
+    fn none_yet(timeout: Duration, least: u64) -> Self {
+        let least = usize::try_from(least).unwrap_or(usize::MAX).max(1);
+        Acknowledged { timeout, least, until: Tick::now().after(timeout), left: None }
     }
 
-    /// Whether it has moved. Only a step gives it more time; a byte now and then is none.
+    /// Whether it has moved. Only a step gives it more time: as much as the minimum rate asks for, and of a
+    /// short rest an eighth. A byte now and then is none.
     fn moved(&mut self, now_left: usize) -> bool {
         let [first, mut step, last] = *self.left.get_or_insert([now_left; 3]);
-        if step.saturating_sub(now_left) > first / FINISH_STEPS {
+        if step.saturating_sub(now_left) >= self.least.min(first.div_ceil(FINISH_STEPS)) {
             step = now_left;
             self.until = Tick::now().after(self.timeout);
         }
@@ -277,5 +282,24 @@ impl Drop for DataConnection {
             // connection that is gone already.
             let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_end_a_step_gives_more_time_and_a_byte_gives_none() {
+        let mut slow = Acknowledged::none_yet(Duration::from_secs(60), 600);
+        assert!(!slow.moved(80_000), "the first look is no step");
+        slow.until = Tick::NEVER;
+        assert!(slow.moved(79_999) && slow.until == Tick::NEVER, "it moves, and has not earned more time");
+        assert!(slow.moved(79_400) && slow.until < Tick::NEVER, "the minimum rate is enough");
+        let mut short = Acknowledged::none_yet(Duration::from_secs(60), 15_360);
+        assert!(!short.moved(800));
+        short.until = Tick::NEVER;
+        assert!(short.moved(700) && short.until < Tick::NEVER, "an eighth of a short rest is enough");
+        assert!(!short.moved(700));
     }
 }

@@ -18,8 +18,8 @@ use std::time::Duration;
 #[allow(clippy::cast_possible_truncation, reason = "an operation has 32 bits")]
 const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
 
-/// Bytes of a TCP connection that the peer has not acknowledged, FIN included; 0 for a connection that is
-/// gone.
+/// Bytes of a TCP connection that the peer has not acknowledged, FIN included. A connection that was reset
+/// may go on telling what it had.
 ///
 /// # Errors
 /// The descriptor is no connected TCP socket.

@@ -5,6 +5,8 @@
 //! reaper ends any wait, and ABOR, STAT, NOOP and QUIT are served during a transfer.
 
 use super::pulse::{Pulse, Reason, Tick};
+use super::tcp::unacknowledged;
+use crate::limits::FINISH_LOOKS;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
@@ -113,6 +115,24 @@ pub fn wait_at_prompt(control: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<
         [PollFd::from_borrowed_fd(control, PollFlags::IN), PollFd::from_borrowed_fd(other, PollFlags::IN)];
     poll_for(&mut descriptors, None)?;
     Ok(!descriptors[0].revents().is_empty())
+}
+
+/// Waits until the peer of the control connection has acknowledged all that was written to it.
+///
+/// # Errors
+/// It did not, or is gone.
+pub fn wait_until_taken(control: BorrowedFd<'_>, until: Tick) -> Result<(), Stop> {
+    let (mut pause, longest) = FINISH_LOOKS;
+    while unacknowledged(control).map_err(|_| Stop::ControlLost)? > 0 {
+        let left = remaining(until)?.unwrap_or(pause);
+        let mut descriptors = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
+        poll_for(&mut descriptors, Some(left.min(pause)))?;
+        if !descriptors[0].revents().is_empty() {
+            return Err(Stop::ControlLost);
+        }
+        pause = (pause * 2).min(longest);
+    }
+    Ok(())
 }
 
 /// Waits until the control connection can be written to.

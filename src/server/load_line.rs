@@ -28,7 +28,7 @@ const STACK_TOUCHED: usize = 40 * 1024;
 const PROCESS: usize = 3 * 1024 * 1024;
 
 /// What a slot costs besides its sockets: registry rows, pulse, the reaper's memory.
-const SLOT: usize = 512;
+const SLOT: usize = 768;
 
 /// The worst case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::audit::{Audit, Audits};
 use super::judge::{Look, Memory, Moved, Rules, Verdict, judge};
 use super::queue::Queue;
 use super::registry::{Holder, Registry, SessionGuard};
-use super::shed::{self, Candidate};
+use super::shed::{self, Candidate, Class};
 use super::wake::Wake;
 use crate::data::pulse::{Phase, Reason, Tick};
 use crate::limits::{REAPER_TICK, SHED_AT_ONCE};
@@ -147,19 +147,25 @@ impl Reaper {
         crowd
     }
 
-    /// Ends as many idle sessions as there are newcomers who find no worker, less those who leave already.
+    /// Ends as many idle sessions as there are newcomers who find no worker, less those who leave already;
+    /// and for those whom only the cap on strangers keeps out, as many strangers.
     fn shed(&mut self, now: Tick, crowd: Crowd) {
-        let turned_away = self.registry.take_turned_away();
+        let [no_slot, no_stranger] = self.registry.take_turned_away();
+        let turned_away = no_slot + no_stranger;
         let waiting = if crowd.served + crowd.leaving >= self.rules.workers { crowd.waiting } else { 0 };
         let needed = (waiting + turned_away).saturating_sub(crowd.leaving);
+        let of_any_class = (waiting + no_slot).saturating_sub(crowd.leaving);
         if needed == 0 {
             return;
         }
         self.find_candidates(now);
-        for _ in 0..needed.min(SHED_AT_ONCE) {
+        for number in 0..needed.min(SHED_AT_ONCE) {
             let Some(chosen) = shed::next(&mut self.candidates) else {
                 return;
             };
+            if number >= of_any_class && chosen.class != Class::Stranger {
+                return;
+            }
             let peer = self.registry.peer(chosen.index);
             if self.registry.mark(chosen.index, chosen.visit, Reason::Shed)
                 && let Some(peer) = peer

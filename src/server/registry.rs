@@ -29,8 +29,9 @@ pub struct Registry {
     slots: Box<[Slot]>,
     table: Mutex<Table>,
     changed: Condvar,
-    /// Newcomers who were turned away for want of room since the reaper last asked.
-    turned_away: AtomicUsize,
+    /// Newcomers who were turned away since the reaper last asked: for want of a slot, and because too many
+    /// are here that have not logged in.
+    turned_away: [AtomicUsize; 2],
     busy: AtomicUsize,
     sockets: Arc<AtomicUsize>,
     /// What has happened so far.
@@ -85,7 +86,7 @@ impl Registry {
             slots: (0..caps.slots).map(|_| Slot::default()).collect(),
             table: Mutex::new(Table::new(caps.slots)),
             changed: Condvar::new(),
-            turned_away: AtomicUsize::new(0),
+            turned_away: Default::default(),
             busy: AtomicUsize::new(0),
             sockets: Arc::default(),
             counters: Counters::default(),
@@ -107,8 +108,11 @@ impl Registry {
         let (index, number) = match self.table.lock().take(AddressKey::of(peer.ip()), &self.caps) {
             Ok(taken) => taken,
             Err(refusal) => {
-                if matches!(refusal, Refusal::Full | Refusal::Unauthenticated) {
-                    self.turned_away.fetch_add(1, SeqCst);
+                let [no_slot, strangers] = &self.turned_away;
+                match refusal {
+                    Refusal::Full => drop(no_slot.fetch_add(1, SeqCst)),
+                    Refusal::Unauthenticated => drop(strangers.fetch_add(1, SeqCst)),
+                    _ => {}
                 }
                 return Err((stream, refusal));
             }
@@ -184,9 +188,9 @@ impl Registry {
         self.slots.get(index).map(|slot| View { index, pulse: &slot.pulse })
     }
 
-    /// Newcomers who were turned away for want of room since this was last asked.
-    pub fn take_turned_away(&self) -> usize {
-        self.turned_away.swap(0, SeqCst)
+    /// Newcomers who were turned away since this was last asked: for want of a slot, and because of strangers.
+    pub fn take_turned_away(&self) -> [usize; 2] {
+        self.turned_away.each_ref().map(|count| count.swap(0, SeqCst))
     }
 
     /// Counts a worker that serves a session.

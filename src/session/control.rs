@@ -4,8 +4,9 @@
 //! commands cost few system calls, and nobody ever waits with a reply unsent.
 
 use crate::data::pulse::{Phase, Pulse, Tick};
-use crate::data::wait::{Stop, Watch, check, wait_to_reply};
-use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER, UNASKED_REPLIES};
+use crate::data::tcp::unacknowledged;
+use crate::data::wait::{Stop, Watch, check, wait_to_reply, wait_until_taken};
+use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER};
 use crate::proto::command::Request;
 use crate::proto::hostport::canonical_socket;
 use crate::proto::line::{LineBuffer, LineError};
@@ -35,8 +36,6 @@ pub struct ControlConnection<'a> {
     quit: bool,
     /// The client has closed its side after QUIT, which is no news any more.
     peer_closed: bool,
-    /// Bytes of replies in the whole session.
-    written: usize,
 }
 
 /// What came instead of a command line.
@@ -72,7 +71,6 @@ impl<'a> ControlConnection<'a> {
             transfer: Progress::default(),
             quit: false,
             peer_closed: false,
-            written: 0,
         }
     }
 
@@ -160,10 +158,7 @@ impl<'a> ControlConnection<'a> {
                 break Ok(());
             };
             match send(self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => {
-                    sent += count;
-                    self.written += count;
-                }
+                Ok(count) => sent += count,
                 Err(Errno::AGAIN) => {
                     let until =
                         *self.reply_until.get_or_insert_with(|| Tick::now().after(self.reply_timeout).min(self.limit));
@@ -212,10 +207,12 @@ impl<'a> ControlConnection<'a> {
         Some(canonical_socket(address))
     }
 
-    /// Writes what waits, and sees it off: a client that reads nothing must not leave the kernel with
-    /// replies for somebody who is gone. Where the server ends the session, what the client still sends
-    /// is thrown away within bounds, so that closing does not destroy the last reply with a reset.
+    /// Writes what waits, and sees it off: a client that takes nothing must not leave the kernel with
+    /// replies for somebody who is gone. One that has taken all before its last word takes that as well.
+    /// Where the server ends the session, what the client still sends is thrown away within bounds, so that
+    /// closing does not destroy the last reply with a reset.
     pub fn goodbye(&mut self, drain: bool) {
+        let behind = unacknowledged(self.socket) != Ok(0);
         if self.flush().is_err() {
             self.give_up();
             return;
@@ -223,12 +220,8 @@ impl<'a> ControlConnection<'a> {
         if drain {
             self.throw_away();
         }
-        // A few short replies are not worth the question.
-        if self.written > UNASKED_REPLIES {
-            let asked = SockRef::from(&self.socket).set_tcp_notsent_lowat(1);
-            if asked.is_err() || wait_to_reply(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
-                self.give_up();
-            }
+        if behind && wait_until_taken(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
+            self.give_up();
         }
     }
 

@@ -91,6 +91,7 @@ impl<S: Seat> Session<'_, S> {
         self.control.flush()?;
         _window = self.context.windows.set(&connection, expected);
         send(&mut Outgoing::new(&connection, &mut self.control), self.work)?;
-        connection.finish(&mut self.control, timeouts.stall)
+        let rate = self.context.config.min_rate().unwrap_or(0);
+        connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
     }
 }

@@ -81,16 +81,23 @@ impl Arena {
     /// library opens for a moment at the start of a thread. So it is asked until two answers agree.
     fn first_rest(&self) -> Reading {
         let start = &self.before;
+        let until = Instant::now() + PATIENCE;
         let mut last = start.clone();
-        eventually("the server to be at rest", || {
+        loop {
             let (deserted, reading) = (self.is_deserted(), self.reading());
             let same = Reading { descriptors: start.descriptors, ..reading.clone() } == *start;
-            let fits = deserted && same && reading.descriptors <= start.descriptors;
             let steady = reading == last;
             last = reading;
-            fits && steady
-        });
-        last
+            if deserted && same && steady && last.descriptors <= start.descriptors {
+                return last;
+            }
+            let audit = self.audit();
+            assert!(
+                Instant::now() < until,
+                "the first clients left something: {audit:?}; {last:?}, but before {start:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Has every worker touch all of its memory once, all at a time: a folder that fills the buffer of names,

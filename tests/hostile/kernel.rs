@@ -1,7 +1,7 @@
 //! What the kernel says of a server: its threads, descriptors, sockets and memory, and what it has left
 //! behind in the kernel when it closed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::ops::RangeInclusive;
@@ -96,8 +96,20 @@ pub fn remains(pid: u32, ports: &Ports) -> Remains {
     }
 }
 
-/// The sockets on which the process itself listens.
-fn listeners(pid: u32) -> Vec<Socket> {
+/// The sockets on which the process itself listens, by their inodes. The kernel tells its table in parts,
+/// and where others come and go meanwhile, a socket may be told twice or not at all: two looks must agree.
+fn listeners(pid: u32) -> BTreeMap<u64, Socket> {
+    let mut last = listeners_at_a_look(pid);
+    loop {
+        let now = listeners_at_a_look(pid);
+        if now.keys().eq(last.keys()) {
+            return now;
+        }
+        last = now;
+    }
+}
+
+fn listeners_at_a_look(pid: u32) -> BTreeMap<u64, Socket> {
     let own: HashSet<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("the server runs")
         .filter_map(|entry| {
@@ -115,6 +127,7 @@ fn listeners(pid: u32) -> Vec<Socket> {
             lines.map_while(|line| parse(&line).filter(|socket| socket.state == LISTEN))
         })
         .filter(|socket| own.contains(&socket.inode))
+        .map(|socket| (socket.inode, socket))
         .collect()
 }
 
@@ -125,7 +138,7 @@ pub fn listening(pid: u32) -> usize {
 
 /// Connections that the kernel has taken for the process and that it has not accepted yet.
 pub fn backlog(pid: u32) -> u64 {
-    listeners(pid).iter().map(|socket| socket.queued).sum()
+    listeners(pid).values().map(|socket| socket.queued).sum()
 }
 
 /// Bytes of memory of the process's own: resident pages that are no file's. (Pages of the program come and

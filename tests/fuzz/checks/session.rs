@@ -325,18 +325,29 @@ struct Heard {
     ports: Vec<SocketAddr>,
 }
 
+/// How long the last data connections may outlive the control connection before the client asks.
+const KNOCK: Duration = Duration::from_secs(2);
+
 /// Reads everything until the server has closed the control connection and every data connection.
 fn listen(stream: &TcpStream, active: &TcpListener, client: Client) -> Heard {
     let mut heard = Heard::default();
     let mut seen = 0;
     let mut open = true;
+    let mut knocked = false;
     let mut connections: Vec<(TcpStream, usize)> = Vec::new();
     while open || !connections.is_empty() {
         let mut descriptors = vec![PollFd::new(active, PollFlags::IN)];
         descriptors.extend(open.then(|| PollFd::new(stream, PollFlags::IN)));
         descriptors.extend(connections.iter().map(|(data, _)| PollFd::new(data, PollFlags::IN)));
-        let patience = Timespec::try_from(PATIENCE).expect("it fits");
-        if poll(&mut descriptors, Some(&patience)) == Ok(0) {
+        let patience = if open || knocked { PATIENCE } else { KNOCK };
+        if poll(&mut descriptors, Some(&Timespec::try_from(patience).expect("it fits"))) == Ok(0) {
+            if !open && !knocked {
+                // A client that connects in the moment in which its port is closed is not always told: only
+                // the next byte shows that there is nobody at the other end.
+                connections.iter().for_each(|(data, _)| drop((&mut &*data).write(b"?")));
+                knocked = true;
+                continue;
+            }
             // A panic would wait for the session to end.
             eprintln!("the session, or a data connection of it, does not end");
             std::process::abort();
