@@ -123,14 +123,17 @@ pub fn wait_at_prompt(control: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<
 /// It did not, or is gone.
 pub fn wait_until_taken(control: BorrowedFd<'_>, until: Tick) -> Result<(), Stop> {
     let (mut pause, longest) = FINISH_LOOKS;
+    // Most close their side as soon as they have read the last reply; that comes once, and then is no news.
+    let mut news = PollFlags::RDHUP;
     while unacknowledged(control).map_err(|_| Stop::ControlLost)? > 0 {
         let left = remaining(until)?.unwrap_or(pause);
-        let mut descriptors = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
+        let mut descriptors = [PollFd::from_borrowed_fd(control, news)];
         poll_for(&mut descriptors, Some(left.min(pause)))?;
-        if !descriptors[0].revents().is_empty() {
-            return Err(Stop::ControlLost);
+        match descriptors[0].revents() {
+            events if events.intersects(PollFlags::HUP | PollFlags::ERR) => return Err(Stop::ControlLost),
+            events if events.contains(PollFlags::RDHUP) => news = PollFlags::empty(),
+            _ => pause = (pause * 2).min(longest),
         }
-        pause = (pause * 2).min(longest);
     }
     Ok(())
 }

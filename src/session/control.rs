@@ -4,7 +4,6 @@
 //! commands cost few system calls, and nobody ever waits with a reply unsent.
 
 use crate::data::pulse::{Phase, Pulse, Tick};
-use crate::data::tcp::unacknowledged;
 use crate::data::wait::{Stop, Watch, check, wait_to_reply, wait_until_taken};
 use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER};
 use crate::proto::command::Request;
@@ -208,11 +207,9 @@ impl<'a> ControlConnection<'a> {
     }
 
     /// Writes what waits, and sees it off: a client that takes nothing must not leave the kernel with
-    /// replies for somebody who is gone. One that has taken all before its last word takes that as well.
-    /// Where the server ends the session, what the client still sends is thrown away within bounds, so that
+    /// replies for somebody who is gone. Where the server ends the session, what the client still sends is thrown away within bounds, so that
     /// closing does not destroy the last reply with a reset.
     pub fn goodbye(&mut self, drain: bool) {
-        let behind = unacknowledged(self.socket) != Ok(0);
         if self.flush().is_err() {
             self.give_up();
             return;
@@ -220,7 +217,7 @@ impl<'a> ControlConnection<'a> {
         if drain {
             self.throw_away();
         }
-        if behind && wait_until_taken(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
+        if wait_until_taken(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
             self.give_up();
         }
     }

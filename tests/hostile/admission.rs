@@ -503,3 +503,31 @@ fn idlers_come_back_as_often_as_they_are_shed() {
     });
     arena.baseline();
 }
+
+/// Strangers fill their own cap and knock for more, while workers are free: no member has to go for them.
+#[test]
+fn strangers_knock_while_members_do_nothing_and_workers_are_free() {
+    let flags = ["--workers", "16", "--max-unauthenticated", "4", "--shed-after", "500ms", "--log", "info"];
+    let arena = Arena::open(&flags);
+    let member = |number| {
+        let mut member = Guest::from(address(number), arena.v4());
+        member.log_in();
+        member
+    };
+    let mut members: Vec<Guest> = (0..6).map(member).collect();
+    let shed = |arena: &Arena| arena.log().matches(": shed: Stranger").count();
+    let mut strangers = Vec::new();
+    let mut number = 100;
+    // Room is made for them all the same, by other strangers.
+    eventually("strangers to be shed for strangers", || {
+        number += 1;
+        strangers.push(Guest::from(address(number), arena.v4()));
+        shed(&arena) >= 8
+    });
+    assert!(!arena.log().contains(": shed: Prompt"), "a member was shed");
+    for member in &mut members {
+        member.expect("NOOP", "200 ");
+    }
+    drop((members, strangers));
+    arena.baseline();
+}

@@ -40,10 +40,15 @@ pub fn connect_narrow(to: SocketAddr) -> TcpStream {
 
 /// The same from this address.
 pub fn connect_narrow_from(from: IpAddr, to: SocketAddr) -> TcpStream {
+    connect_with_buffer(4096, from, to)
+}
+
+/// A connection from this address whose end here buffers this many bytes, or as few as the kernel allows.
+pub fn connect_with_buffer(bytes: usize, from: IpAddr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this host");
     // Before connecting: the window is agreed on then.
-    socket.set_recv_buffer_size(4096).expect("a socket option");
+    socket.set_recv_buffer_size(bytes).expect("a socket option");
     socket.connect(&to.into()).expect("the server accepts");
     TcpStream::from(socket)
 }

@@ -1,13 +1,13 @@
 //! Sessions that stall, vanish, flood, camp, or are cut off in whatever they are doing.
 
 use crate::arena::{Arena, arm, begin, is_closed, passive_port};
-use crate::guest::{Guest, Heard, address, connect_narrow};
+use crate::guest::{Guest, Heard, address, connect_narrow, connect_with_buffer};
 use crate::kernel;
 use crate::netns::{self, Clients, Role, SERVER};
 use crate::server::{Client, PATIENCE, big, eventually};
 use socket2::SockRef;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -625,5 +625,44 @@ fn five_thousand_log_in_and_leave_in_their_own_ways() {
     let slope = late.saturating_sub(early) / 4000;
     eprintln!("{} KiB after 1,000 logons, {} KiB after 5,000: {slope} bytes each", early / 1024, late / 1024);
     assert!(slope < 64, "each logon leaves {slope} bytes");
+    arena.baseline();
+}
+
+/// The last of a file is on its way when the client closes its side, and then breaks off: the session must
+/// not wait for a connection that is gone.
+#[test]
+fn a_client_breaks_off_at_the_very_end_of_its_file() {
+    let arena = Arena::open(&["--stall-timeout", "1h"]);
+    arena.sparse("near.bin", 60_000);
+    for _ in 0..5 {
+        let mut client = arena.login();
+        let data = connect_narrow(passive_port(&mut client));
+        client.expect("RETR near.bin", "150 ");
+        eventually("all to be on its way", || arena.state().contains("ending a transfer"));
+        data.shutdown(Shutdown::Write).expect("it is open");
+        // Long enough for the server to hear of the one before the other.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(data);
+        let reply = client.reply();
+        assert!(reply.starts_with("426 "), "{reply}");
+        client.expect("QUIT", "221 ");
+    }
+    arena.baseline();
+}
+
+/// Clients that ask a lot, read nothing and say QUIT: what they were told must not outlive their sessions.
+#[test]
+fn nobody_reads_what_was_said_before_quit() {
+    let arena = Arena::open(&["--workers", "64", "--log", "info"]);
+    let guests: Vec<_> = (0..64)
+        .map(|_| {
+            let stream = connect_with_buffer(1, Ipv4Addr::LOCALHOST.into(), arena.v4());
+            (&stream).write_all(&[&b"HELP\r\n".repeat(6)[..], b"QUIT\r\n"].concat()).expect("the server reads");
+            stream
+        })
+        .collect();
+    eventually("everybody to have left", || arena.audit().sessions == 0);
+    assert_eq!(kernel::remains(arena.pid(), arena.ports()).orphans, 0);
+    drop(guests);
     arena.baseline();
 }
