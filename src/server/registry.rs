@@ -13,7 +13,6 @@ use super::table::{LoggedIn, Table};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
 use crate::proto::hostport::canonical_socket;
-use crate::proto::pathname::Escaped;
 use crate::session::{CapReached, Ends, Seat};
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
@@ -218,24 +217,11 @@ impl Registry {
     /// One line about the session in the slot: peer, age, phase, bytes, and what it transfers.
     #[must_use]
     pub fn describe(&self, index: usize, now: Tick) -> Option<String> {
-        let slot = self.slots.get(index)?;
-        let (peer, visit) = slot.occupant.lock().as_ref().map(|o| (o.peer, o.visit))?;
         let user = match self.table.lock().users.get(index)? {
             Some(login) => login.user.name(),
             None => "not logged in",
         };
-        let note = *slot.note.lock();
-        let path = note.path();
-        let (phase, deadline) = slot.pulse.phase();
-        let mut line = format!("{peer}: {user}, {} s old, {}", visit.admitted.age(now).as_secs(), phase.name());
-        if let Some(left) = deadline.left(now) {
-            line.push_str(&format!(", {} s left", left.as_secs()));
-        }
-        line.push_str(&format!(", {} bytes", slot.pulse.total()));
-        if !path.is_empty() {
-            line.push_str(&format!(", {}", Escaped(path)));
-        }
-        Some(line)
+        self.slots.get(index)?.describe(user, now)
     }
 
     /// The address and port of the client in the slot.

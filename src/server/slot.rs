@@ -2,6 +2,7 @@
 
 use crate::data::pulse::{Pulse, Tick};
 use crate::limits::NOTE_MAX;
+use crate::proto::pathname::Escaped;
 use parking_lot::Mutex;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -46,6 +47,25 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.open.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Slot {
+    /// One line about who is in it.
+    pub(super) fn describe(&self, user: &str, now: Tick) -> Option<String> {
+        let (peer, visit) = self.occupant.lock().as_ref().map(|o| (o.peer, o.visit))?;
+        let note = *self.note.lock();
+        let path = note.path();
+        let (phase, deadline) = self.pulse.phase();
+        let mut line = format!("{peer}: {user}, {} s old, {}", visit.admitted.age(now).as_secs(), phase.name());
+        if let Some(left) = deadline.left(now) {
+            line.push_str(&format!(", {} s left", left.as_secs()));
+        }
+        line.push_str(&format!(", {} bytes", self.pulse.total()));
+        if !path.is_empty() {
+            line.push_str(&format!(", {}", Escaped(path)));
+        }
+        Some(line)
     }
 }
 
