@@ -4,7 +4,7 @@
 pub mod passive;
 pub mod port;
 pub mod pulse;
-mod tcp;
+pub(crate) mod tcp;
 pub mod transfer;
 pub mod wait;
 pub mod window;

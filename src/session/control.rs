@@ -4,8 +4,9 @@
 //! commands cost few system calls, and nobody ever waits with a reply unsent.
 
 use crate::data::pulse::{Phase, Pulse, Tick};
+use crate::data::tcp::unacknowledged;
 use crate::data::wait::{Stop, Watch, check, wait_to_reply, wait_until_taken};
-use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER};
+use crate::limits::{GOODBYE_DRAIN_MAX, KILL_GRACE, REPLY_BUFFER, REPLY_LINE_MAX};
 use crate::proto::command::Request;
 use crate::proto::hostport::canonical_socket;
 use crate::proto::line::{LineBuffer, LineError};
@@ -207,9 +208,12 @@ impl<'a> ControlConnection<'a> {
     }
 
     /// Writes what waits, and sees it off: a client that takes nothing must not leave the kernel with
-    /// replies for somebody who is gone. Where the server ends the session, what the client still sends is thrown away within bounds, so that
-    /// closing does not destroy the last reply with a reset.
+    /// replies for somebody who is gone. One that has taken all before its last word is not waited for:
+    /// that would cost half as much as the whole logon. Where the server ends the session, what the client
+    /// still sends is thrown away within bounds, so that closing does not destroy the last reply with a
+    /// reset.
     pub fn goodbye(&mut self, drain: bool) {
+        let behind = self.out.len() > REPLY_LINE_MAX || unacknowledged(self.socket) != Ok(0);
         if self.flush().is_err() {
             self.give_up();
             return;
@@ -217,7 +221,7 @@ impl<'a> ControlConnection<'a> {
         if drain {
             self.throw_away();
         }
-        if wait_until_taken(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
+        if behind && wait_until_taken(self.socket, Tick::now().after(KILL_GRACE)).is_err() {
             self.give_up();
         }
     }
