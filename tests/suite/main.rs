@@ -10,6 +10,7 @@ mod data;
 mod deadlines;
 mod docs;
 mod flags;
+mod load;
 mod parser;
 mod structure;
 mod transcript;
