@@ -8,6 +8,7 @@
 //! - [`data`]: the server-DTP: data connections, transfers, and the one place where a worker waits
 //! - [`vfs`]: the only caller of the file system
 //! - [`auth`], [`policy`]: who one is, and what one may do
+//! - [`load`]: puts load on an FTP server and measures it; the server knows nothing of it
 //! - [`config`]: from arguments to a validated configuration
 //! - [`proto`]: the protocol, pure
 //! - [`limits`]: every cap and timeout, with its reason
@@ -16,6 +17,7 @@ pub mod auth;
 pub mod config;
 pub mod data;
 pub mod limits;
+pub mod load;
 pub mod logger;
 pub mod policy;
 pub mod proto;

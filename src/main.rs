@@ -1,7 +1,7 @@
 //! plimsoll, the program: arguments, configuration, log, server, exit code.
 
 use plimsoll::config::{Invocation, from_arguments};
-use plimsoll::{logger, server::Server};
+use plimsoll::{load, logger, server::Server};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -15,6 +15,9 @@ fn main() -> ExitCode {
             }
         }
         Ok(Invocation::Serve(config)) => {
+            if let Err(error) = load::pool_server::end_with_parent() {
+                return fail(&error.to_string(), 1);
+            }
             logger::start(config.log_level());
             match Server::start(config) {
                 Ok(server) => {
@@ -26,6 +29,11 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error.to_string(), 1),
             }
         }
+        Ok(Invocation::Load(asked)) => match load::run(&asked) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&error.to_string(), error.exit_code()),
+        },
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }
 }

@@ -82,7 +82,7 @@ fn host_and_port(value: &str) -> Option<(Host<'_>, u16)> {
 /// Whether `host` may be asked of the resolver. One that ends in a number may not: the C library
 /// reads `10.1` as 10.0.0.1 and `2121` as 0.0.8.73, where a slip of the finger is the likelier
 /// meaning.
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let is_number = last.starts_with(|first: char| first.is_ascii_digit())
         && (last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit()));

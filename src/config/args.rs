@@ -8,6 +8,8 @@ use std::iter::Peekable;
 
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality, SubCommandInfo};
 
+use super::load_args::LoadArgs;
+
 /// The name under which help, version and errors speak of the program.
 const PROGRAM: &str = "plimsoll";
 
@@ -25,8 +27,10 @@ struct Plimsoll {
 
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment, at start")]
 enum Command {
     Serve(ServeArgs),
+    Load(LoadArgs),
 }
 
 /// serve a folder over FTP
@@ -158,6 +162,8 @@ pub(super) enum Typed {
     Print(String),
     /// A server, with the root folder byte for byte as it was typed.
     Serve(Box<ServeArgs>, Option<OsString>),
+    /// A load, with its URL or folder byte for byte as it was typed.
+    Load(Box<LoadArgs>, Option<OsString>),
 }
 
 /// Reads the arguments that follow the program's name.
@@ -174,11 +180,17 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Typed, 
     };
     match typed.command {
         _ if typed.version => Ok(Typed::Print(version())),
-        Some(Command::Serve(args)) if args.version => Ok(Typed::Print(version())),
+        Some(Command::Serve(ServeArgs { version: true, .. }) | Command::Load(LoadArgs { version: true, .. })) => {
+            Ok(Typed::Print(version()))
+        }
         Some(Command::Serve(args)) => {
             // argh has counted the operands; their bytes are those that the split kept.
             let root = args.root.as_ref().and(operands.into_iter().next());
             Ok(Typed::Serve(Box::new(args), root))
+        }
+        Some(Command::Load(args)) => {
+            let target = args.target.as_ref().and(operands.into_iter().next());
+            Ok(Typed::Load(Box::new(args), target))
         }
         None => Err(vec![format!("no command given: try \"{PROGRAM} serve [ROOT]\" or \"{PROGRAM} --help\"")]),
     }

@@ -6,9 +6,12 @@
 mod addresses;
 mod args;
 mod banner;
+pub mod load;
+mod load_args;
 mod problems;
 mod timeouts;
 mod units;
+pub mod url;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,16 +57,18 @@ where
     match args::parse(arguments.into_iter()) {
         Ok(Typed::Print(text)) => Ok(Invocation::Print(text)),
         Ok(Typed::Serve(args, root)) => Config::new(*args, root).map(Invocation::Serve),
+        Ok(Typed::Load(args, target)) => load::Load::new(*args, target).map(Invocation::Load),
         Err(lines) => Err(ConfigError::usage(lines)),
     }
 }
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for a moment, at start")]
 pub enum Invocation {
     /// Run a server.
     Serve(Config),
+    /// Load a server.
+    Load(load::Load),
     /// Print this text, help or the version, to standard output and exit with 0. It ends with a
     /// line end.
     Print(String),
@@ -353,7 +358,7 @@ mod tests {
         let arguments = ["serve"].iter().chain(flags).map(OsString::from);
         match from_arguments(arguments)? {
             Invocation::Serve(config) => Ok(config),
-            Invocation::Print(text) => panic!("{flags:?} printed {text}"),
+            other => panic!("{flags:?}: {other:?}"),
         }
     }
 

@@ -84,9 +84,9 @@ fn each_verb_has_one_row_in_commands_md_with_its_syntax_help_and_source() {
     assert!(wrong.is_empty(), "docs/COMMANDS.md:\n{}", wrong.join("\n"));
 }
 
-/// The flags of `serve --help`, each with its default.
-fn flags_of_help() -> BTreeMap<String, String> {
-    let help = Server::command().args(["serve", "--help"]).output().expect("it runs");
+/// The flags in the help of a command, each with its default.
+fn flags_of_help(command: &str) -> BTreeMap<String, String> {
+    let help = Server::command().args([command, "--help"]).output().expect("it runs");
     assert!(help.status.success());
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let mut texts: Vec<(String, String)> = Vec::new();
@@ -104,7 +104,7 @@ fn flags_of_help() -> BTreeMap<String, String> {
             }
         }
     }
-    assert!(texts.len() > 15, "{help}");
+    assert!(texts.len() > 14, "{help}");
     texts
         .into_iter()
         .map(|(name, text)| {
@@ -116,22 +116,52 @@ fn flags_of_help() -> BTreeMap<String, String> {
         .collect()
 }
 
-#[test]
-fn the_readme_has_exactly_the_flags_of_help_with_the_same_defaults() {
-    let rows = code_rows(&read("README.md"), |code| code.starts_with("--"));
+/// The flags in the tables of a document, each with its default.
+fn flags_told(text: &str) -> BTreeMap<String, String> {
     let mut told = BTreeMap::new();
-    for cells in rows {
+    for cells in code_rows(text, |code| code.starts_with("--")) {
         assert!(cells.len() == 3 && !cells[2].is_empty(), "{cells:?}");
         let name = cells[0].split(' ').next().unwrap_or_default().to_owned();
         let twice = told.insert(name, cells[1].clone());
         assert_eq!(twice, None, "{cells:?} is there twice");
     }
-    assert_eq!(told, flags_of_help());
+    told
+}
+
+#[test]
+fn the_readme_has_exactly_the_flags_of_help_with_the_same_defaults() {
+    assert_eq!(flags_told(&read("README.md")), flags_of_help("serve"));
+}
+
+/// The section of a document under this heading.
+fn section(text: &str, heading: &str) -> String {
+    let (_, rest) = text.split_once(&format!("\n## {heading}\n")).expect(heading);
+    rest.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_flags_of_load_are_told_with_the_same_defaults() {
+    let text = section(&read("docs/OPERATIONS.md"), "Putting load on a server");
+    assert_eq!(flags_told(&text), flags_of_help("load"));
+    // Examples of it anywhere.
+    let flags = flags_of_help("load");
+    let mut seen = 0;
+    for name in documents() {
+        let text = read(&name);
+        for line in text.lines().filter(|line| line.contains("plimsoll load ")) {
+            let own = line.split("plimsoll load ").nth(1).and_then(|own| own.split('`').next()).unwrap_or_default();
+            for word in own.split([' ', '=', ';', ',', ')']).filter(|word| word.starts_with("--")) {
+                seen += 1;
+                assert!(flags.contains_key(word), "{name}: {word} in {line:?}");
+            }
+        }
+    }
+    assert!(seen > 5, "the documents give examples");
 }
 
 #[test]
 fn no_document_tells_of_a_flag_that_serve_does_not_have() {
-    let flags = flags_of_help();
+    let flags = flags_of_help("serve");
     let mut seen = 0;
     for name in documents() {
         let text = read(&name);

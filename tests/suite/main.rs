@@ -11,6 +11,7 @@ mod deadlines;
 mod docs;
 mod flags;
 mod link_local;
+mod load;
 mod parser;
 mod structure;
 mod transcript;

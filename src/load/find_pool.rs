@@ -1,0 +1,360 @@
+//! `--find-pool`: which pool holds a load. Servers with growing pools are loaded one after the other; the
+//! smallest that is as good as the larger ones is found, and then its smallest queue.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::LoadError;
+use super::pool_server::{PoolServer, Size, Usage};
+use super::report::Outcome;
+use super::wire::Server;
+use crate::config::load::Load;
+
+/// Share of sessions that may fare worse than in the best pool.
+const REFUSED_MORE: f64 = 0.001;
+
+/// By how much the time to log in, at the 99th percentile, may exceed that of the best pool: a factor, or
+/// milliseconds, whichever allows more. Nobody feels the one, and runs differ by the other.
+const SLOWER: f64 = 1.5;
+const SLOWER_MS: f64 = 5.0;
+
+/// A pool is narrowed down to this share of its size.
+const NARROW: usize = 8;
+
+/// Sessions that a 99th percentile needs, so that it is not just the worst few.
+const SESSIONS_MIN: u64 = 1000;
+
+/// Queues shorter than this are not tried: it is what a burst of a few page-like loads takes.
+const QUEUE_MIN: usize = 16;
+
+/// A pool that was tried.
+#[derive(Debug)]
+pub struct Trial {
+    /// Its size.
+    pub size: Size,
+    /// Its load line.
+    pub worst_case_mib: u64,
+    /// What the server used.
+    pub usage: Usage,
+    /// What the clients saw.
+    pub outcome: Outcome,
+}
+
+/// How good a pool was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Grade {
+    /// Share of sessions that did not succeed.
+    lost: f64,
+    /// 99th percentile of the time to log in, in milliseconds.
+    logon: f64,
+}
+
+impl Trial {
+    /// Share of sessions that did not succeed, those that never began included.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn lost(&self) -> f64 {
+        let seen = &self.outcome.seen;
+        let lost = seen.refused() + seen.failed() + seen.unfinished() + self.outcome.overdue;
+        lost as f64 / (seen.begun + self.outcome.overdue).max(1) as f64
+    }
+
+    /// Share of one processor that the server had.
+    #[must_use]
+    pub fn cpu(&self) -> f64 {
+        self.usage.cpu.as_secs_f64() / self.outcome.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    fn grade(&self) -> Grade {
+        Grade { lost: self.lost(), logon: self.outcome.seen.logon.quantile(0.99).unwrap_or(f64::INFINITY) }
+    }
+
+    /// Whether there were too few sessions to speak of a 99th percentile.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.outcome.seen.logon.count() < SESSIONS_MIN
+    }
+
+    /// Whether practically nobody was turned away.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.lost() <= REFUSED_MORE
+    }
+}
+
+impl Grade {
+    /// Whether it is as good as the best of these: it turns away practically no more than whichever turns
+    /// away the least, and of those that do not it is about as quick as the quickest.
+    fn is_as_good(self, all: &[Grade]) -> bool {
+        let least = all.iter().map(|grade| grade.lost).fold(f64::INFINITY, f64::min);
+        let holds = |grade: &&Grade| grade.lost <= least + REFUSED_MORE;
+        let quickest = all.iter().filter(holds).map(|grade| grade.logon).fold(f64::INFINITY, f64::min);
+        holds(&&self) && self.logon <= (quickest * SLOWER).max(quickest + SLOWER_MS)
+    }
+
+    /// Whether it turns away fewer, or as many and is quicker.
+    fn is_better(self, other: Grade) -> bool {
+        self.lost < other.lost || (self.lost <= other.lost && self.logon < other.logon)
+    }
+
+    /// Whether it is as good as any can be.
+    fn is_perfect(self) -> bool {
+        self.is_as_good(&[self, Grade { lost: 0.0, logon: 0.0 }])
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Every pool that was tried, in order of workers and queue; of one that was tried twice the better try.
+    pub trials: Vec<Trial>,
+    /// Which of them is recommended; none where none was tried to its end.
+    pub recommended: Option<usize>,
+    /// Most workers that were allowed.
+    pub most: usize,
+    /// A signal ended the search.
+    pub interrupted: bool,
+}
+
+/// Searches.
+///
+/// # Errors
+/// No server can be started on this folder within these limits.
+pub fn search(load: &Load, folder: &Path, interrupted: &AtomicBool) -> Result<Found, LoadError> {
+    let start = |size| PoolServer::start(folder, size, load.memory_limit);
+    let fits = |size| start(size).is_ok();
+    // What is wrong with the folder is told by the smallest server.
+    drop(start(Size { workers: 1, queue: 1 })?);
+    let mut share = 1;
+    while !fits(Size { workers: 1, queue: queue_for(load.clients, 1, share) }) && share < load.clients {
+        share *= 2;
+    }
+    let size = |workers| Size { workers, queue: queue_for(load.clients, workers, share) };
+    let most = largest(load.clients, |workers| !interrupted.load(SeqCst) && fits(size(workers)));
+    let mut trials: Vec<Trial> = Vec::new();
+    let mut attempt = |size: Size| -> Result<Option<Grade>, LoadError> {
+        if interrupted.load(SeqCst) {
+            return Ok(None);
+        }
+        let trial = attempt(load, start(size)?, size, interrupted)?;
+        let grade = trial.grade();
+        let key = |size: &Size| (size.workers, size.queue);
+        let place = trials.partition_point(|other| key(&other.size) < key(&size));
+        match trials.get_mut(place).filter(|other| other.size == size) {
+            Some(other) if grade.is_better(other.grade()) => *other = trial,
+            Some(_) => {}
+            None => trials.insert(place, trial),
+        }
+        Ok((!interrupted.load(SeqCst)).then_some(grade))
+    };
+    let grades = pools(most, |workers| attempt(size(workers)))?;
+    let best = smallest(&grades);
+    if let Some(workers) = best {
+        let reference: Vec<Grade> = grades.iter().map(|(_, grade)| *grade).collect();
+        queues(size(workers), &reference, attempt)?;
+    }
+    let all: Vec<Grade> = trials.iter().map(Trial::grade).collect();
+    let good = trials.iter().filter(|trial| Some(trial.size.workers) == best && trial.grade().is_as_good(&all));
+    let size = good.map(|trial| trial.size).min_by_key(|size| size.queue).or(best.map(size));
+    let recommended = trials.iter().position(|trial| Some(trial.size) == size);
+    Ok(Found { trials, recommended, most, interrupted: interrupted.load(SeqCst) })
+}
+
+/// Loads one server, and ends it.
+fn attempt(load: &Load, server: PoolServer, size: Size, interrupted: &AtomicBool) -> Result<Trial, LoadError> {
+    let url = server.url();
+    let client = Server::here(url.port, load.timeout);
+    let label = format!("{} workers, {} queued ", size.workers, size.queue);
+    let outcome = super::measure(load, &url, client, interrupted, label)?;
+    Ok(Trial { size, worst_case_mib: server.worst_case_mib(), usage: server.usage(), outcome })
+}
+
+/// The queue beside this many workers: with it, and with the cap on those who have not logged in, which is
+/// half of the workers and the queue, there is room for every client; or for this share of it, where that is
+/// too much for the host.
+fn queue_for(clients: usize, workers: usize, share: usize) -> usize {
+    (clients.saturating_sub(workers / 2) / share.max(1)).max(1)
+}
+
+/// The largest number from 1 to `most` that fits, if 1 does and one that is larger never fits where a
+/// smaller does not.
+fn largest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    if fits(most) {
+        return most;
+    }
+    let (mut fit, mut too_many) = (1, most);
+    while fit + 1 < too_many {
+        let middle = fit.midpoint(too_many);
+        if fits(middle) { fit = middle } else { too_many = middle }
+    }
+    fit
+}
+
+/// Grades by number of workers.
+type Grades = Vec<(usize, Grade)>;
+
+/// Tries pools: each twice as large as the last, then those between the largest that is not good enough and
+/// the smallest that is.
+fn pools<E>(most: usize, mut attempt: impl FnMut(usize) -> Result<Option<Grade>, E>) -> Result<Grades, E> {
+    let mut grades: Grades = Vec::new();
+    let mut workers = 1;
+    loop {
+        let Some(grade) = attempt(workers)? else { return Ok(grades) };
+        grades.push((workers, grade));
+        if workers >= most || grade.is_perfect() {
+            break;
+        }
+        workers = (workers * 2).min(most);
+    }
+    while let Some(good) = smallest(&grades) {
+        let below = grades.iter().map(|(workers, _)| *workers).filter(|&workers| workers < good).max().unwrap_or(0);
+        if good - below <= (good / NARROW).max(1) {
+            break;
+        }
+        let middle = below.midpoint(good);
+        let Some(mut grade) = attempt(middle)? else { return Ok(grades) };
+        let all: Vec<Grade> = grades.iter().map(|(_, grade)| *grade).collect();
+        if !grade.is_as_good(&all) {
+            // A busy host makes a pool look worse than it is, and never better.
+            match attempt(middle)? {
+                Some(again) if again.is_as_good(&all) => grade = again,
+                Some(_) => {}
+                None => return Ok(grades),
+            }
+        }
+        let place = grades.partition_point(|(workers, _)| *workers < middle);
+        grades.insert(place, (middle, grade));
+    }
+    Ok(grades)
+}
+
+/// The smallest pool that is as good as the best.
+fn smallest(grades: &[(usize, Grade)]) -> Option<usize> {
+    let all: Vec<Grade> = grades.iter().map(|(_, grade)| *grade).collect();
+    grades.iter().find(|(_, grade)| grade.is_as_good(&all)).map(|(workers, _)| *workers)
+}
+
+/// Tries shorter queues, each half of the last, as long as they are good enough.
+fn queues<E>(
+    size: Size,
+    reference: &[Grade],
+    mut attempt: impl FnMut(Size) -> Result<Option<Grade>, E>,
+) -> Result<(), E> {
+    let mut queue = size.queue;
+    while queue > QUEUE_MIN {
+        queue = (queue / 2).max(QUEUE_MIN);
+        match attempt(Size { queue, ..size })? {
+            Some(grade) if grade.is_as_good(reference) => {}
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    /// A pool that needs this many workers.
+    fn grade(workers: usize, needed: usize) -> Grade {
+        let short = needed.saturating_sub(workers) as f64 / needed as f64;
+        Grade { lost: (short - 0.5).max(0.0), logon: 6.0 + 1000.0 * short }
+    }
+
+    fn tried(most: usize, needed: usize) -> (Vec<usize>, Option<usize>) {
+        let mut tried = Vec::new();
+        let grades = pools::<Infallible>(most, |workers| {
+            tried.push(workers);
+            Ok(Some(grade(workers, needed)))
+        })
+        .unwrap();
+        (tried, smallest(&grades))
+    }
+
+    #[test]
+    fn the_knee_is_found_by_doubling_and_then_narrowing() {
+        let (order, found) = tried(200, 50);
+        assert_eq!(order[..9], [1, 2, 4, 8, 16, 32, 64, 128, 200]);
+        // What is not good enough is tried again.
+        assert_eq!(order[9..], [48, 48, 56, 52]);
+        assert!((50..=56).contains(&found.unwrap()), "{found:?}");
+        assert_eq!(tried(1, 50), (vec![1], Some(1)));
+        assert_eq!(tried(8, 1), (vec![1, 2, 4, 8], Some(1)));
+        // Nobody says that the largest is good, only that it is the best.
+        assert_eq!(tried(20, 50).1, Some(20));
+    }
+
+    #[test]
+    fn a_pool_that_only_once_seemed_too_small_is_not() {
+        let mut tries = 0;
+        let grades = pools::<Infallible>(64, |workers| {
+            // The first of two tries meets a busy host.
+            tries += usize::from(workers == 48);
+            let noise = if workers == 48 && tries == 1 { 500.0 } else { 0.0 };
+            let grade = grade(workers, 40);
+            Ok(Some(Grade { logon: grade.logon + noise, ..grade }))
+        })
+        .unwrap();
+        assert!(smallest(&grades).is_some_and(|workers| (40..=44).contains(&workers)), "{grades:?}");
+    }
+
+    #[test]
+    fn a_pool_that_can_not_be_bettered_ends_the_doubling() {
+        let perfect = Grade { lost: 0.0, logon: 4.0 };
+        let mut tried = 0;
+        let grades = pools::<Infallible>(1000, |_| {
+            tried += 1;
+            Ok(Some(perfect))
+        });
+        assert_eq!((tried, grades), (1, Ok(vec![(1, perfect)])));
+    }
+
+    #[test]
+    fn a_search_that_is_interrupted_keeps_what_it_has() {
+        let grades = pools::<Infallible>(1000, |workers| Ok((workers < 5).then(|| grade(workers, 50)))).unwrap();
+        assert_eq!(grades.iter().map(|(workers, _)| *workers).collect::<Vec<_>>(), [1, 2, 4]);
+    }
+
+    #[test]
+    fn what_is_as_good_may_differ_a_little() {
+        let best = Grade { lost: 0.01, logon: 100.0 };
+        // Who turns away fewer is better, however slow.
+        for (lost, logon, good) in [
+            (0.01, 150.0, true),
+            (0.0109, 100.0, true),
+            (0.0112, 100.0, false),
+            (0.0105, 151.0, false),
+            (0.0, 151.0, true),
+        ] {
+            assert_eq!(Grade { lost, logon }.is_as_good(&[best, Grade { lost, logon }]), good, "{lost} {logon}");
+        }
+        let quick = Grade { lost: 0.0, logon: 1.0 };
+        assert!(
+            Grade { logon: 6.0, ..quick }.is_as_good(&[quick]) && !Grade { logon: 6.1, ..quick }.is_as_good(&[quick])
+        );
+        assert!(!Grade { lost: 1.0, logon: f64::INFINITY }.is_as_good(&[best]));
+    }
+
+    #[test]
+    fn queues_have_room_for_all_and_are_halved_as_long_as_that_is_good() {
+        assert_eq!(queue_for(200, 64, 1) + 64 / 2, 200);
+        assert_eq!((queue_for(1, 1, 1), queue_for(8, 100, 1), queue_for(100, 10, 2)), (1, 1, 47));
+        let size = Size { workers: 10, queue: 170 };
+        let mut tried = Vec::new();
+        let good = Grade { lost: 0.0, logon: 1.0 };
+        queues::<Infallible>(size, &[good], |size| {
+            tried.push(size.queue);
+            Ok(Some(if size.queue > 30 { good } else { Grade { lost: 0.5, ..good } }))
+        })
+        .unwrap();
+        assert_eq!(tried, [85, 42, 21]);
+    }
+
+    #[test]
+    fn the_largest_that_fits_is_found() {
+        for (most, limit) in [(1, 1), (1, 5), (100, 1), (100, 37), (100, 99), (100, 100), (4096, 4095)] {
+            assert_eq!(largest(most, |number| number <= limit), most.min(limit));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `plimsoll load`: puts load on an FTP server, ours or another, and measures what it holds.
+//!
+//! Clients are threads that block, as the server's workers are; there are as many as `--clients` says, and
+//! never more. In the closed loop each begins its next session when its last has ended. In the open loop
+//! sessions begin at given times, and their times count from then, whether or not a client was free: what a
+//! server makes its visitors wait can't hide.
+
+pub mod client;
+pub mod crowd;
+pub mod fault;
+pub mod find_pool;
+mod json;
+pub mod measure;
+pub mod plan;
+pub mod plot;
+pub mod pool_report;
+pub mod pool_server;
+pub mod progress;
+pub mod replies;
+pub mod report;
+pub mod session;
+pub mod svg;
+pub mod target;
+pub mod wire;
+pub mod words;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config::load::{Load, Target};
+use crate::config::plain;
+use crate::config::url::FtpUrl;
+use crowd::Crowd;
+use measure::Measure;
+use plan::Plan;
+use progress::{Progress, TICK};
+use report::Outcome;
+use session::Job;
+use wire::Server;
+
+/// Descriptors of one client: control connection and data connection.
+const DESCRIPTORS_PER_CLIENT: u64 = 2;
+
+/// Descriptors besides those of clients: standard streams, files to write, pipes of a server.
+const DESCRIPTORS_SPARE: u64 = 32;
+
+/// Exit code of a second signal.
+const EXIT_AT_ONCE: i32 = 1;
+
+/// Why there is no result: one line that names the flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError {
+    line: String,
+    code: u8,
+}
+
+impl LoadError {
+    /// The command line is wrong.
+    fn usage(line: String) -> Self {
+        Self { line, code: 2 }
+    }
+
+    /// It can't be done here and now.
+    fn here(line: String) -> Self {
+        Self { line, code: 1 }
+    }
+
+    /// The status with which to exit.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Runs the load, and prints what it has shown. Returns whether any session succeeded.
+///
+/// # Errors
+/// One line that names the flag at fault.
+pub fn run(load: &Load) -> Result<bool, LoadError> {
+    claim_descriptors(load.clients)?;
+    let mut files = Files::create(load)?;
+    let interrupted = catch_signals()?;
+    match &load.target {
+        Target::Url(url) => {
+            let address = target::resolve(url, load.i_own_this_server, load.timeout)?;
+            let server = Server::new(address, load.timeout);
+            let outcome = measure(load, url, server, &interrupted, String::new())?;
+            print(&report::table(load, &outcome))?;
+            files.write(&report::json(load, &outcome), &plot::svg(load, &outcome))?;
+            Ok(outcome.seen.succeeded > 0)
+        }
+        Target::Folder(folder) => {
+            let found = find_pool::search(load, folder, &interrupted)?;
+            print(&pool_report::table(load, folder, &found))?;
+            files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found))?;
+            Ok(found.trials.iter().any(|trial| trial.outcome.seen.succeeded > 0))
+        }
+    }
+}
+
+/// Runs one load against one server.
+fn measure(
+    load: &Load,
+    url: &FtpUrl,
+    server: Server,
+    interrupted: &AtomicBool,
+    label: String,
+) -> Result<Outcome, LoadError> {
+    let job = Job::new(load, url, server).map_err(|line| LoadError::here(format!("URL: {line}")))?;
+    let seen = Measure::new(&load.mix).map_err(|error| LoadError::here(format!("--mix: {error}")))?;
+    let crowd = Crowd::start(load.clients, job, seen, || Plan::new(load)).map_err(|error| {
+        LoadError::here(format!("--clients: {} threads can't be had: {}", load.clients, plain(&error)))
+    })?;
+    let mut progress = Progress::new(label);
+    let ended = loop {
+        if crowd.wait(TICK) {
+            break Instant::now();
+        }
+        progress.tell(&crowd);
+        let nobody_there = crowd.look(|seen| !seen.connected && seen.failed() >= load.clients as u64);
+        let over = crowd.plan().end().is_some_and(|end| Instant::now() >= end);
+        if interrupted.load(SeqCst) || over || nobody_there {
+            break Instant::now();
+        }
+    };
+    crowd.stop();
+    // Sessions that have begun may end, unless somebody waits for us to.
+    while !interrupted.load(SeqCst) && !crowd.wait(TICK) && ended.elapsed() < load.timeout {
+        progress.tell(&crowd);
+    }
+    progress.end();
+    let seen = crowd.look(Measure::clone);
+    if let Some(failure) = seen.unreachable.filter(|_| !seen.connected) {
+        return Err(LoadError::here(format!("URL: {url} can't be reached: {}", failure.name())));
+    }
+    let plan = crowd.plan();
+    let cut = interrupted.load(SeqCst);
+    let run = match plan.end() {
+        Some(end) if !cut => end - plan.begin(),
+        _ => ended.duration_since(plan.begin()),
+    };
+    // The last of a number of sessions ends the run; what begins within a time may end after it.
+    let by_number = plan.most().is_some_and(|most| seen.begun >= most) && seen.unfinished() == 0;
+    Ok(Outcome {
+        url: url.to_string(),
+        elapsed: if by_number { seen.last } else { seen.last.max(run) },
+        overdue: plan.overdue(ended),
+        interrupted: cut,
+        seen,
+    })
+}
+
+/// Raises the soft limit of descriptors to what the clients need.
+fn claim_descriptors(clients: usize) -> Result<(), LoadError> {
+    let needed = clients as u64 * DESCRIPTORS_PER_CLIENT + DESCRIPTORS_SPARE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+    let allowed = limit.maximum.is_none_or(|maximum| maximum >= needed);
+    if allowed && setrlimit(Resource::Nofile, raised).is_ok() {
+        return Ok(());
+    }
+    Err(LoadError::here(format!(
+        "--clients: {clients} clients need {needed} descriptors, but the limit (RLIMIT_NOFILE) is {}: lower it, or \
+         raise the limit",
+        limit.maximum.unwrap_or(0)
+    )))
+}
+
+/// The first signal ends the run early, the second at once.
+fn catch_signals() -> Result<Arc<AtomicBool>, LoadError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| LoadError::here(format!("signals can't be caught: {}", plain(&error))))?;
+    }
+    Ok(flag)
+}
+
+fn print(text: &str) -> Result<(), LoadError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| LoadError::here(format!("standard output can't be written: {}", plain(&error))))
+}
+
+/// The files that were asked for. They are opened before the run: what was measured must not be lost.
+struct Files {
+    json: Option<(String, File)>,
+    plot: Option<(String, File)>,
+}
+
+impl Files {
+    fn create(load: &Load) -> Result<Self, LoadError> {
+        let create =
+            |flag: &str, path: &Option<std::path::PathBuf>| path.as_deref().map(|path| create(flag, path)).transpose();
+        Ok(Self { json: create("--json", &load.json)?, plot: create("--plot", &load.plot)? })
+    }
+
+    fn write(&mut self, json: &str, plot: &str) -> Result<(), LoadError> {
+        for (file, text) in [(&mut self.json, json), (&mut self.plot, plot)] {
+            if let Some((name, file)) = file {
+                file.write_all(text.as_bytes())
+                    .map_err(|error| LoadError::here(format!("{name} can't be written: {}", plain(&error))))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create(flag: &str, path: &Path) -> Result<(String, File), LoadError> {
+    let name = format!("{flag}: {path:?}");
+    match File::create(path) {
+        Ok(file) => Ok((name, file)),
+        Err(error) => Err(LoadError::here(format!("{name} can't be written: {}", plain(&error)))),
+    }
+}

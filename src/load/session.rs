@@ -1,0 +1,296 @@
+//! One session of a client: log in, do what its kind says, say goodbye.
+
+use std::time::{Duration, Instant};
+
+use super::client::{Buffers, Control};
+use super::fault::{Failure, Fault};
+use super::measure::Seen;
+use super::plan::Ticket;
+use super::wire::{Data, Server};
+use crate::config::load::{Kind, Load};
+use crate::config::url::FtpUrl;
+
+/// Most files that are fetched in turn, and most folders that are looked into for them.
+const FILES_MAX: usize = 1000;
+const FOLDERS_MAX: usize = 100;
+
+/// Most bytes of a listing that are read for names.
+const LISTING_MAX: usize = 1 << 20;
+
+/// What the sessions of a load have in common.
+#[derive(Debug)]
+pub struct Job {
+    /// Where, and how long to wait.
+    pub server: Server,
+    user: Vec<u8>,
+    password: Vec<u8>,
+    folder: Vec<u8>,
+    files: Vec<Vec<u8>>,
+    idle_for: Duration,
+    upload_size: u64,
+}
+
+impl Job {
+    /// What sessions of this load have to do at this server. Where files of a folder are to be fetched they
+    /// are looked for here, once.
+    ///
+    /// # Errors
+    /// The files can't be listed, or there are none.
+    pub fn new(load: &Load, url: &FtpUrl, server: Server) -> Result<Self, String> {
+        let mut job = Self {
+            server,
+            user: url.user.clone(),
+            password: url.password.clone(),
+            folder: as_argument(url.folder()),
+            files: vec![as_argument(&url.path)],
+            idle_for: load.idle_for,
+            upload_size: load.upload_size,
+        };
+        let fetches = load.mix.iter().any(|(kind, _)| *kind == Kind::Fetch);
+        if fetches && url.is_folder() {
+            job.files = job.files_below(url).map_err(|fault| format!("{url}: {}", told(fault)))?;
+            if job.files.is_empty() {
+                return Err(format!("{url}: there is no file to fetch; name one, or give --mix without fetch"));
+            }
+        }
+        Ok(job)
+    }
+
+    /// Runs one session, which should have begun at `begin`.
+    ///
+    /// # Errors
+    /// Refused, or failed.
+    pub fn run(
+        &self,
+        ticket: &Ticket,
+        begin: Instant,
+        buffers: &mut Buffers,
+        seen: &mut Seen,
+        stopped: impl Fn() -> bool,
+    ) -> Result<Duration, Fault> {
+        let mut control = Control::connect(&self.server, buffers)?;
+        seen.connected = true;
+        control.log_in(&self.user, &self.password)?;
+        seen.logon = Some(begin.elapsed());
+        match ticket.kind {
+            Kind::Logon => {}
+            Kind::Fetch => {
+                control.command("TYPE", b"I", &[200])?;
+                let index = usize::try_from(ticket.turn % self.files.len().max(1) as u64).unwrap_or(0);
+                let file = self.files.get(index).map(Vec::as_slice).unwrap_or_default();
+                self.receive(&mut control, "RETR", file, begin, seen)?;
+            }
+            Kind::List => self.receive(&mut control, "LIST", &self.folder, begin, seen)?,
+            Kind::Upload => self.upload(&mut control, ticket.number, seen)?,
+            Kind::Idle => control.idle(self.idle_for, stopped)?,
+        }
+        control.quit()?;
+        let whole = begin.elapsed();
+        control.leave();
+        Ok(whole)
+    }
+
+    fn receive(
+        &self,
+        control: &mut Control<'_>,
+        verb: &'static str,
+        argument: &[u8],
+        begin: Instant,
+        seen: &mut Seen,
+    ) -> Result<(), Fault> {
+        let mut data = control.transfer(verb, argument)?;
+        loop {
+            let count = data.receive(control.data_buffer())?;
+            if count == 0 {
+                break;
+            }
+            if seen.first_byte.is_none() {
+                seen.first_byte = Some(begin.elapsed());
+            }
+            seen.received += count as u64;
+        }
+        drop(data);
+        control.finish(verb)
+    }
+
+    /// Uploads a file that nobody else has, and takes it away again.
+    fn upload(&self, control: &mut Control<'_>, number: u64, seen: &mut Seen) -> Result<(), Fault> {
+        let name = format!("plimsoll-load-{}-{number}", std::process::id());
+        let name = [self.folder.as_slice(), name.as_bytes()].concat();
+        control.command("TYPE", b"I", &[200])?;
+        let mut data = control.transfer("STOR", &name)?;
+        seen.left_behind = true;
+        self.send(&mut data, control, seen)?;
+        drop(data);
+        control.finish("STOR")?;
+        match control.command("DELE", &name, &[250, 200]) {
+            Ok(_) => seen.left_behind = false,
+            // It was uploaded all the same.
+            Err(Fault::Refused(_)) => {}
+            Err(failed) => return Err(failed),
+        }
+        Ok(())
+    }
+
+    fn send(&self, data: &mut Data, control: &mut Control<'_>, seen: &mut Seen) -> Result<(), Fault> {
+        let mut left = self.upload_size;
+        while left > 0 {
+            let buffer = control.data_buffer();
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let part = buffer.get(..count).unwrap_or_default();
+            data.send(part)?;
+            left -= part.len() as u64;
+            seen.sent += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The files of a folder and of those below it, nearest first: by MLSD, or, where the server does not
+    /// know that, the names of the one folder by NLST.
+    fn files_below(&self, url: &FtpUrl) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut buffers = Buffers::new(self.server.source(0));
+        let mut control = Control::connect(&self.server, &mut buffers)?;
+        control.log_in(&self.user, &self.password)?;
+        control.command("TYPE", b"I", &[200])?;
+        let mut folders = vec![url.folder().to_vec()];
+        let mut files = Vec::new();
+        let mut looked_into = 0;
+        while let Some(folder) = folders.get(looked_into).cloned() {
+            looked_into += 1;
+            let listing = match listing(&mut control, "MLSD", &as_argument(&folder)) {
+                Ok(listing) => listing,
+                Err(Fault::Refused(refusal)) if looked_into == 1 && matches!(refusal.code, 500..=504) => {
+                    let listing = listing(&mut control, "NLST", &as_argument(&folder))?;
+                    for name in lines(&listing).take(FILES_MAX) {
+                        let path = as_argument(&below(&folder, name));
+                        if may_be_file(&mut control, &path)? {
+                            files.push(path);
+                        }
+                    }
+                    break;
+                }
+                // One of the folders below may be closed to us.
+                Err(Fault::Refused(_)) if looked_into > 1 => continue,
+                Err(fault) => return Err(fault),
+            };
+            for (name, is_folder) in lines(&listing).filter_map(entry) {
+                let path = below(&folder, name);
+                if !is_folder {
+                    files.push(as_argument(&path));
+                } else if folders.len() < FOLDERS_MAX {
+                    folders.push([path.as_slice(), b"/"].concat());
+                }
+            }
+            if files.len() >= FILES_MAX {
+                break;
+            }
+        }
+        files.truncate(FILES_MAX);
+        control.quit()?;
+        control.leave();
+        Ok(files)
+    }
+}
+
+/// Receives a listing, as much of it as is read.
+fn listing(control: &mut Control<'_>, verb: &'static str, argument: &[u8]) -> Result<Vec<u8>, Fault> {
+    let mut data = control.transfer(verb, argument)?;
+    let mut listing = Vec::new();
+    loop {
+        let count = data.receive(control.data_buffer())?;
+        if count == 0 {
+            break;
+        }
+        let room = LISTING_MAX - listing.len();
+        let part = control.data_buffer().get(..count.min(room)).unwrap_or_default();
+        listing.extend_from_slice(part);
+    }
+    drop(data);
+    control.finish(verb)?;
+    Ok(listing)
+}
+
+/// Whether a name of NLST, which tells nothing but names, is that of a file: folders have no size. A server
+/// that knows no SIZE (RFC 3659 §4) does not tell.
+fn may_be_file(control: &mut Control<'_>, path: &[u8]) -> Result<bool, Fault> {
+    match control.command("SIZE", path, &[213]) {
+        Ok(_) => Ok(true),
+        Err(Fault::Refused(refusal)) => Ok(matches!(refusal.code, 500..=504)),
+        Err(failed) => Err(failed),
+    }
+}
+
+/// Whole lines that can be sent as names.
+fn lines(listing: &[u8]) -> impl Iterator<Item = &[u8]> {
+    listing
+        .split_inclusive(|&byte| byte == b'\n')
+        .filter_map(|line| line.strip_suffix(b"\n"))
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty() && line.len() < FILES_MAX && !line.iter().any(u8::is_ascii_control))
+}
+
+/// The name in a line of MLSD, and whether it is that of a folder; nothing for other kinds, and for names
+/// that the server may have changed to show them (RFC 3659 §7).
+fn entry(line: &[u8]) -> Option<(&[u8], bool)> {
+    let space = memchr::memchr(b' ', line)?;
+    let (facts, name) = (line.get(..space)?, line.get(space + 1..)?);
+    let kind = facts.split(|&byte| byte == b';').find_map(|fact| {
+        let (name, value) = fact.split_at_checked(5)?;
+        name.eq_ignore_ascii_case(b"type=").then_some(value)
+    })?;
+    let is_folder = kind.eq_ignore_ascii_case(b"dir");
+    (is_folder || kind.eq_ignore_ascii_case(b"file")).then_some((name, is_folder)).filter(|(name, _)| !name.is_empty())
+}
+
+/// A name in a folder, unless it is a path already, as some servers have it.
+fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if name.contains(&b'/') { name.to_vec() } else { [folder, name].concat() }
+}
+
+/// A path as it is sent: one that begins with a hyphen would be taken for options.
+fn as_argument(path: &[u8]) -> Vec<u8> {
+    if path.starts_with(b"-") { [b"./", path].concat() } else { path.to_vec() }
+}
+
+/// A fault in words.
+#[must_use]
+pub fn told(fault: Fault) -> String {
+    match fault {
+        Fault::Refused(refusal) => format!("the server answers {} to {}", refusal.code, refusal.to),
+        Fault::Failed(Failure::Timeout) => "no answer within --timeout".to_owned(),
+        Fault::Failed(failure) => failure.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mlsd_are_files_folders_or_nothing() {
+        let cases: [(&str, Option<(&str, bool)>); 9] = [
+            ("type=file;size=3; a.txt", Some(("a.txt", false))),
+            ("Size=3;Type=dir;Modify=1; a b", Some(("a b", true))),
+            ("TYPE=FILE; x", Some(("x", false))),
+            ("type=cdir; .", None),
+            ("type=pdir; ..", None),
+            ("type=OS.unix=slink:/x; y", None),
+            ("size=3; y", None),
+            ("type=file;", None),
+            ("type=file; ", None),
+        ];
+        for (line, expected) in cases {
+            let expected = expected.map(|(name, is_folder)| (name.as_bytes(), is_folder));
+            assert_eq!(entry(line.as_bytes()), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_whole_lines_that_can_be_sent_are_names() {
+        let found: Vec<_> = lines(b"a\r\nb\n\r\nc\x1bd\ne\rf\ng").collect();
+        assert_eq!(found, [b"a", b"b"]);
+        assert_eq!(below(b"sub/", b"a"), b"sub/a");
+        assert_eq!(below(b"sub/", b"sub/a"), b"sub/a");
+        assert_eq!((as_argument(b"-la"), as_argument(b"a-b")), (b"./-la".to_vec(), b"a-b".to_vec()));
+    }
+}

@@ -1,0 +1,765 @@
+//! `plimsoll load` against the real server, and against servers that answer as they should not.
+
+use crate::flags::outcome;
+use crate::server::{Client, PATIENCE, Server, eventually, has_ipv6, tree};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Runs `plimsoll load` with these arguments.
+fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Server::command();
+    command.arg("load").args(arguments);
+    outcome(command)
+}
+
+/// The same, which must succeed, and its JSON, which must be JSON.
+fn measured(arguments: &[&str]) -> (String, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("out.json");
+    let mut all = arguments.to_vec();
+    all.extend(["--json", file.to_str().expect("UTF-8")]);
+    let (code, out, error) = load(&all);
+    assert!(code.is_some_and(|code| code <= 1), "{arguments:?}: {code:?}\n{out}{error}");
+    let json = std::fs::read_to_string(file).expect("it was written");
+    assert_eq!(json_end(json.trim_end().as_bytes(), 0), Some(json.trim_end().len()), "no JSON: {json}");
+    assert_eq!(code == Some(0), number(&json, "succeeded") > 0.0, "{out}{error}");
+    (out, json)
+}
+
+/// Where the JSON value ends that begins here (RFC 8259).
+fn json_end(text: &[u8], at: usize) -> Option<usize> {
+    let skip = |mut at: usize| {
+        while text.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        at
+    };
+    let all = |end: u8, member: bool| {
+        let mut at = skip(at + 1);
+        if text.get(at) == Some(&end) {
+            return Some(at + 1);
+        }
+        loop {
+            if member {
+                at = skip(json_end(text, at).filter(|_| text.get(at) == Some(&b'"'))?);
+                at = skip(at + text.get(at).filter(|byte| **byte == b':').map(|_| 1)?);
+            }
+            at = skip(json_end(text, at)?);
+            match text.get(at)? {
+                b',' => at = skip(at + 1),
+                byte if *byte == end => return Some(at + 1),
+                _ => return None,
+            }
+        }
+    };
+    match text.get(at)? {
+        b'{' => all(b'}', true),
+        b'[' => all(b']', false),
+        b'"' => {
+            let mut at = at + 1;
+            loop {
+                match text.get(at)? {
+                    b'"' => return Some(at + 1),
+                    b'\\' => at += 2,
+                    0..0x20 => return None,
+                    _ => at += 1,
+                }
+            }
+        }
+        _ => {
+            let end =
+                text[at..].iter().position(|byte| b",]} ".contains(byte)).map_or(text.len(), |length| at + length);
+            let word = std::str::from_utf8(&text[at..end]).ok()?;
+            (["true", "false", "null"].contains(&word) || word.parse::<f64>().is_ok()).then_some(end)
+        }
+    }
+}
+
+/// The first number under this key.
+fn number(json: &str, key: &str) -> f64 {
+    let (_, rest) = json.split_once(&format!("\"{key}\": ")).unwrap_or_else(|| panic!("{key} is not in {json}"));
+    let end = rest.find([',', '}', ']']).unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|_| panic!("{key} is no number in {json}"))
+}
+
+/// What stands under this key of `latency_ms`.
+fn latency<'a>(json: &'a str, key: &str) -> &'a str {
+    let (_, rest) = json.split_once("\"latency_ms\": {").expect("latencies");
+    let (_, rest) = rest.split_once(&format!("\"{key}\": {{")).unwrap_or_else(|| panic!("{key} is not in {json}"));
+    rest.split('}').next().expect("an end")
+}
+
+/// It must be refused with this code, and with one line that holds these words.
+fn refused(arguments: &[&str], code: i32, words: &[&str]) {
+    let (seen, out, error) = load(arguments);
+    assert_eq!((seen, out.as_str()), (Some(code), ""), "{arguments:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+    for word in words {
+        assert!(error.starts_with("plimsoll: ") && error.contains(word), "{arguments:?}: {word} is not in {error}");
+    }
+}
+
+fn roomy(root: &Path) -> Server {
+    Server::start_at(root, "127.0.0.1:0", &[])
+}
+
+/// Every key of JSON must be told in the documents.
+fn assert_told(json: &str) {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
+    let docs = std::fs::read_to_string(docs).expect("the document");
+    let (_, told) = docs.split_once("### Figures as JSON").expect("a section");
+    let told = told.split("\n## ").next().expect("an end");
+    let mut keys: Vec<_> = json.split("\": ").filter_map(|part| part.rsplit('"').next()).collect();
+    // What follows the last key is a value.
+    keys.pop();
+    let named = |key: &str| told.contains(&format!("`{key}`"));
+    let by_kind = |key: &str| key.ends_with("_session") || ["fetch", "list", "logon", "idle"].contains(&key);
+    let wrong: Vec<_> = keys.iter().filter(|key| !named(key) && !by_kind(key)).collect();
+    assert!(keys.len() > 20 && wrong.is_empty(), "{wrong:?} of {keys:?}");
+}
+
+// --- Against the real server --------------------------------------------------------------------
+
+#[test]
+fn each_mix_does_what_it_says() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let big = server.url() + "big.bin";
+    let sub = server.url() + "sub/";
+    let cases: [(&str, &str, u64); 5] = [
+        (&big, "logon", 0),
+        (&big, "fetch", 3 << 20),
+        // The only file there has two bytes.
+        (&sub, "fetch", 2),
+        (&sub, "list", 1),
+        (&big, "idle", 0),
+    ];
+    for (url, mix, least) in cases {
+        let run = [url, "--mix", mix, "--sessions", "12", "--clients", "3", "--idle-for", "100ms"];
+        let (out, json) = measured(&run);
+        for (key, expected) in [("begun", 12.0), ("succeeded", 12.0), ("refused", 0.0), ("failed", 0.0)] {
+            assert!((number(&json, key) - expected).abs() < 0.1, "{mix}: {key} in\n{json}");
+        }
+        let received = number(&json, "received_bytes");
+        assert!(received >= 12.0 * least as f64 && (least > 0 || received < 0.5), "{mix}: {json}");
+        assert!(mix == "list" || received < 12.0 * least as f64 + 0.5, "{mix}: {json}");
+        assert!(latency(&json, "logon").starts_with("\"count\": 12,"), "{json}");
+        assert!(latency(&json, "first_byte").starts_with(if least > 0 { "\"count\": 12," } else { "\"count\": 0," }));
+        assert!(latency(&json, "session").starts_with("\"count\": 12,"), "{json}");
+        assert!(out.contains("12 sessions begun, 12 succeeded, 0 refused, 0 failed"), "{out}");
+    }
+    let log = server.log();
+    assert_eq!(log.matches("RETR big.bin").count(), 12, "{log}");
+    assert_eq!(log.matches("RETR sub/b.txt").count(), 12);
+    assert_eq!(log.matches("LIST sub/").count(), 12);
+    assert_eq!(log.matches("session ended: quit").count(), 5 * 12 + 1, "one more made the list of files");
+}
+
+#[test]
+fn a_mix_of_kinds_follows_its_weights() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let (_, json) =
+        measured(&[&(server.url() + "a.txt"), "--mix", "fetch=3,logon", "--sessions", "40", "--clients", "2"]);
+    assert!(latency(&json, "fetch_session").starts_with("\"count\": 30,"), "{json}");
+    assert!(latency(&json, "logon_session").starts_with("\"count\": 10,"), "{json}");
+    assert!(json.contains("\"mix\": {\"fetch\": 3, \"logon\": 1}"), "{json}");
+    assert_told(&json);
+}
+
+#[test]
+fn the_files_of_a_folder_and_those_below_it_are_fetched_in_turn() {
+    let (_folder, root) = tree();
+    std::fs::write(root.join("-la"), b"x").expect("a file");
+    let server = roomy(&root);
+    // Four files: -la, a.txt, big.bin, sub/b.txt; a hidden one is listed for programs as well.
+    let (_, json) = measured(&[&server.url(), "--sessions", "10", "--clients", "1"]);
+    assert!((number(&json, "succeeded") - 10.0).abs() < 0.1, "{json}");
+    let log = server.log();
+    for name in ["RETR ./-la", "RETR a.txt", "RETR big.bin", "RETR sub/b.txt", "RETR .hidden"] {
+        assert_eq!(log.matches(name).count(), 2, "{name} in {log}");
+    }
+    // Other kinds between them leave none out.
+    std::fs::write(root.join("sub/c.txt"), b"x").expect("a file");
+    measured(&[&(server.url() + "sub/"), "--mix", "fetch,logon", "--sessions", "8", "--clients", "1"]);
+    let log = server.log();
+    for (name, times) in [("RETR sub/b.txt", 2 + 2), ("RETR sub/c.txt", 2)] {
+        assert_eq!(log.matches(name).count(), times, "{name} in {log}");
+    }
+    let empty = format!("{}empty/", server.url());
+    refused(&[&empty], 1, &["URL", "no file to fetch", "--mix"]);
+}
+
+#[test]
+fn a_full_pool_shows_as_refusals_with_421() {
+    let (_folder, root) = tree();
+    let server = Server::start_at(
+        &root,
+        "127.0.0.1:0",
+        &["--workers", "1", "--queue", "1", "--shed-after", "10m", "--max-unauthenticated", "off"],
+    );
+    let (_worker, _place) = (server.login(), TcpStream::connect(server.v4()).expect("a place in the queue"));
+    eventually("both to be in", || Client::try_connect(server.v4()).1.starts_with("421 "));
+    let (out, json) = measured(&[&(server.url() + "a.txt"), "--sessions", "6", "--clients", "2"]);
+    assert!((number(&json, "refused") - 6.0).abs() < 0.1 && number(&json, "succeeded") < 0.5, "{json}");
+    assert!(json.contains("\"refusals\": [{\"code\": 421, \"to\": \"greeting\", \"count\": 6}]"), "{json}");
+    assert!(out.contains("         6  refused with 421 to greeting"), "{out}");
+    // Who was turned away comes back in a while, and not at once.
+    let (_, json) = measured(&[&(server.url() + "a.txt"), "--duration", "1s", "--clients", "2"]);
+    assert!((2.0..30.0).contains(&number(&json, "begun")), "{json}");
+}
+
+#[test]
+fn what_the_server_does_not_allow_is_counted_by_its_reply() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    for (path, mix, told) in [
+        ("", "upload", "\"refusals\": [{\"code\": 550, \"to\": \"STOR\", \"count\": 4}]"),
+        ("absent", "fetch", "\"refusals\": [{\"code\": 550, \"to\": \"RETR\", \"count\": 4}]"),
+        ("absent/", "list", "\"refusals\": [{\"code\": 550, \"to\": \"LIST\", \"count\": 4}]"),
+    ] {
+        let (_, json) = measured(&[&(server.url() + path), "--mix", mix, "--sessions", "4", "--clients", "2"]);
+        assert!(json.contains(told), "{told} is not in {json}");
+        // They have logged in all the same.
+        assert!(latency(&json, "logon").starts_with("\"count\": 4,"), "{json}");
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let url = format!("ftp://someone:s3cret@127.0.0.1:{}/", server.port());
+    let (out, json) = measured(&[&url, "--mix", "logon", "--sessions", "2"]);
+    assert!(json.contains("\"code\": 530") && !json.contains("s3cret") && !out.contains("s3cret"), "{out}{json}");
+    let (_, out, error) = load(&[&url, "--mix", "fetch", "--sessions", "2"]);
+    assert!(error.contains("the server answers 530") && !error.contains("s3cret"), "{out}{error}");
+}
+
+#[test]
+fn the_open_loop_keeps_its_rate() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let run = [&(server.url() + "a.txt"), "--rate", "100", "--duration", "2s", "--clients", "16"];
+    let (out, json) = measured(&run);
+    // 200 of a Poisson process: four standard deviations.
+    let all = number(&json, "begun") + number(&json, "overdue");
+    assert!((140.0..260.0).contains(&all), "{json}");
+    assert!(latency(&json, "lateness").starts_with(&format!("\"count\": {},", number(&json, "begun"))), "{json}");
+    assert!(out.contains("open loop at 100 sessions a second"), "{out}");
+    assert!(number(&json, "rate") > 99.9, "{json}");
+}
+
+#[test]
+fn the_open_loop_tells_what_a_small_pool_hides() {
+    let (_folder, root) = tree();
+    let server = Server::start_at(&root, "127.0.0.1:0", &["--workers", "1", "--queue", "8"]);
+    // One worker takes five of these a second; twenty come.
+    let flags = ["--mix", "idle", "--idle-for", "200ms", "--duration", "3s", "--clients", "2"];
+    let url = server.url();
+    let (out, open) = measured(&[&[url.as_str(), "--rate", "20"], &flags[..]].concat());
+    assert!(number(&open, "late") > 0.0 && number(&open, "overdue") > 0.0, "{open}");
+    assert!(out.contains("began more than 10 ms late") && out.contains("never began"), "{out}");
+    // Their time counts from when they should have begun, not from when a client was free.
+    let longest = |json: &str, key| number(&latency(json, key).replace("max", "longest"), "longest");
+    assert!(longest(&open, "logon") > 700.0, "{open}");
+    let (_, closed) = measured(&[&[url.as_str()], &flags[..]].concat());
+    assert!((number(&closed, "late") + number(&closed, "overdue")).abs() < 0.1, "{closed}");
+    assert!(longest(&closed, "logon") < longest(&open, "logon"), "{closed}\n{open}");
+}
+
+#[test]
+fn clients_that_think_pause_between_their_sessions() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let run = [&server.url(), "--mix", "logon", "--duration", "2s", "--clients", "4", "--think", "500ms"];
+    let (_, json) = measured(&run);
+    // Four clients twice a second for two seconds; without a pause there would be thousands.
+    assert!((1.0..100.0).contains(&number(&json, "begun")), "{json}");
+}
+
+#[test]
+fn an_interrupt_ends_it_early_with_what_there_is() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let mut command = Server::command();
+    command.args(["load", &(server.url() + "a.txt"), "--duration", "1h", "--clients", "2"]);
+    let mut run = Running::start(command);
+    server.wait_for_log("a.txt sent");
+    run.signal("INT");
+    let (code, out) = run.end();
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("ended early by a signal") && out.contains("logon"), "{out}");
+}
+
+/// A load that runs; it is killed on drop.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Running(command.spawn().expect("it starts"))
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end: its exit code, and what it has written, which fits the pipe.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut status = None;
+        eventually("the load to end", || {
+            status = self.0.try_wait().expect("our child");
+            status.is_some()
+        });
+        let mut out = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+        (status.expect("eventually has seen it").code(), out)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_name_that_stands_for_several_addresses_finds_the_one_that_is_served() {
+    let (_folder, root) = tree();
+    let mut listen = vec!["127.0.0.1:0"];
+    let names = ("localhost", 0).to_socket_addrs().expect("every host has this name");
+    if has_ipv6() && names.into_iter().any(|address| address.is_ipv6()) {
+        listen.push("[::1]:0");
+    }
+    // Whichever comes first, one of the two servers is at the other.
+    for listen in listen {
+        let server = Server::start_at(&root, listen, &[]);
+        let url = format!("ftp://localhost:{}/a.txt", server.port());
+        let (_, json) = measured(&[&url, "--sessions", "3"]);
+        assert!((number(&json, "succeeded") - 3.0).abs() < 0.1, "{listen}: {json}");
+    }
+}
+
+#[test]
+fn a_picture_is_drawn() {
+    let (folder, root) = tree();
+    let server = roomy(&root);
+    let file = folder.path().join("out.svg");
+    let name = file.to_str().expect("UTF-8");
+    let (code, ..) = load(&[&(server.url() + "a.txt"), "--sessions", "50", "--plot", name]);
+    assert_eq!(code, Some(0));
+    let svg = std::fs::read_to_string(&file).expect("it was written");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert_eq!(svg.matches("<polyline").count(), 4, "{svg}");
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    // A run without a figure has a picture without a line.
+    let (code, ..) = load(&[&(server.url() + "absent"), "--sessions", "1", "--plot", name]);
+    assert_eq!(code, Some(1));
+    let svg = std::fs::read_to_string(&file).expect("it was written");
+    assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+}
+
+// --- Mistakes, and servers that are not there ---------------------------------------------------
+
+#[test]
+fn a_wrong_command_line_is_refused_with_2() {
+    let url = "ftp://127.0.0.1:1/";
+    for (arguments, word) in [
+        (&[][..], "URL"),
+        (&["127.0.0.1"], "URL"),
+        (&["http://127.0.0.1/"], "URL"),
+        (&["ftp://127.0.0.1:0/"], "URL"),
+        (&["ftp://127.0.0.1/a%0d%0aDELE%20b"], "URL"),
+        (&[url, "--clients", "0"], "--clients"),
+        (&[url, "--clients", "5000"], "--clients"),
+        (&[url, "--mix", "fetch,sleep"], "--mix"),
+        (&[url, "--rate", "fast"], "--rate"),
+        (&[url, "--duration", "0"], "--duration"),
+        (&[url, "--memory-limit", "64M"], "--memory-limit"),
+        (&[url, "--find-pool"], "URL"),
+        (&[url, "--workers", "3"], "--workers"),
+        (&[url, "another"], "another"),
+    ] {
+        refused(arguments, 2, &[word]);
+    }
+}
+
+#[test]
+fn a_public_address_is_refused_unless_it_is_owned() {
+    for host in ["203.0.113.7", "[::ffff:203.0.113.7]", "[2001:db8::1]", "0.0.0.0"] {
+        refused(&[&format!("ftp://{host}:1/"), "--mix", "logon"], 2, &["URL", "--i-own-this-server"]);
+    }
+    // On Linux this one is the host itself, so it can be tried.
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let url = format!("ftp://0.0.0.0:{}/", server.port());
+    let run = [url.as_str(), "--mix", "logon", "--sessions", "2"];
+    refused(&run, 2, &["--i-own-this-server"]);
+    let (_, json) = measured(&[&run[..], &["--i-own-this-server"]].concat());
+    assert!((number(&json, "succeeded") - 2.0).abs() < 0.1, "{json}");
+    // An address of IPv4 may be written as IPv6.
+    let mapped = format!("ftp://[::ffff:127.0.0.1]:{}/", server.port());
+    let (_, json) = measured(&[&mapped, "--mix", "logon", "--sessions", "2"]);
+    assert!((number(&json, "succeeded") - 2.0).abs() < 0.1, "{json}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_refused_with_1_at_once() {
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("ftp://{}/", holder.local_addr().expect("bound"));
+    drop(holder);
+    let begun = Instant::now();
+    refused(&[&url, "--mix", "logon", "--duration", "1h"], 1, &["URL", "connection refused"]);
+    refused(&[&url, "--duration", "1h"], 1, &["URL", "connection refused"]);
+    refused(&["ftp://no..where/", "--duration", "1h"], 1, &["URL", "does not resolve"]);
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn files_that_can_not_be_written_are_told_before_the_run() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    for flag in ["--json", "--plot"] {
+        refused(&[&server.url(), flag, "/nonexistent/out", "--duration", "1h"], 1, &[flag, "/nonexistent/out"]);
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_refused_by_the_name_of_the_flag() {
+    let run = |limits: &str| {
+        let mut command = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_plimsoll");
+        command.args(["-c", &format!("{limits}; exec {program} load ftp://127.0.0.1:1/ --mix logon --clients 200")]);
+        outcome(command)
+    };
+    let (code, _, error) = run("ulimit -Sn 200; ulimit -Hn 256");
+    assert!(
+        code == Some(1) && error.contains("--clients") && error.contains("432") && error.contains("256"),
+        "{error}"
+    );
+    // The soft limit is raised.
+    let (_, _, error) = run("ulimit -Sn 256");
+    assert!(error.contains("can't be reached"), "{error}");
+}
+
+// --- Against servers that answer as they should not ---------------------------------------------
+
+/// What a fake server answers: nothing ends the connection.
+type Answer = fn(&mut Fake, &str) -> Option<String>;
+
+/// One connection of a server that says what a test wants.
+struct Fake {
+    passive: Option<TcpListener>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    /// Starts the server; returns its URL and the commands that it has seen.
+    fn start(answer: Answer) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let fake = Fake { passive: None, seen: Arc::clone(&kept) };
+                std::thread::spawn(move || fake.serve(stream, answer));
+            }
+        });
+        (format!("ftp://{address}/"), seen)
+    }
+
+    fn serve(mut self, mut stream: TcpStream, answer: Answer) -> Option<()> {
+        let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+        let mut command = String::new();
+        loop {
+            let reply = answer(&mut self, &command)?;
+            stream.write_all(reply.as_bytes()).ok()?;
+            command = lines.next()?.ok()?;
+            self.seen.lock().expect("nobody panics").push(command.clone());
+        }
+    }
+
+    /// A server that is as it should be.
+    fn proper(&mut self, command: &str) -> Option<String> {
+        let reply = match command.split(' ').next().unwrap_or_default() {
+            "" => "220-several\r\n221 lines\r\n220 ready\r\n",
+            "USER" => "331 and?\r\n",
+            "PASS" => "230 in\r\n",
+            "TYPE" => "200 so be it\r\n",
+            "DELE" => "250 gone\r\n",
+            "QUIT" => "221 bye\r\n",
+            "EPSV" => return Some(format!("229 (|||{}|)\r\n", self.listen().port())),
+            "STOR" => {
+                let mut bytes = Vec::new();
+                self.passive.take()?.accept().ok()?.0.read_to_end(&mut bytes).ok()?;
+                return Some(format!("150 go\r\n226 {} bytes\r\n", bytes.len()));
+            }
+            "RETR" => {
+                self.passive.take()?.accept().ok()?.0.write_all(b"data").ok()?;
+                "150 go\r\n226 gone\r\n"
+            }
+            _ => "502 what?\r\n",
+        };
+        Some(reply.to_owned())
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        self.passive = Some(listener);
+        address
+    }
+}
+
+#[test]
+fn uploads_have_names_of_their_own_and_are_taken_away() {
+    let (url, seen) = Fake::start(Fake::proper_upload);
+    let run =
+        [&(url.clone() + "in/x"), "--mix", "upload", "--upload-size", "100K", "--sessions", "6", "--clients", "2"];
+    let (_, json) = measured(&run);
+    assert!((number(&json, "succeeded") - 6.0).abs() < 0.1, "{json}");
+    assert!(
+        (number(&json, "sent_bytes") - 6.0 * 102_400.0).abs() < 0.1 && number(&json, "left_behind") < 0.1,
+        "{json}"
+    );
+    let seen = seen.lock().expect("nobody panics");
+    let names = |verb: &str| {
+        let mut names: Vec<_> = seen.iter().filter_map(|c| c.strip_prefix(verb)).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let stored = names("STOR ");
+    assert_eq!(stored, names("DELE "));
+    assert!(stored.iter().all(|name| name.starts_with("in/plimsoll-load-")), "{stored:?}");
+    let mut unique = stored.clone();
+    unique.dedup();
+    assert_eq!(unique.len(), 6, "{stored:?}");
+}
+
+impl Fake {
+    /// The same, with the reply that begins a transfer where it belongs.
+    fn proper_upload(&mut self, command: &str) -> Option<String> {
+        if command.starts_with("STOR") {
+            let listener = self.passive.take()?;
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = listener.accept().map(|(mut data, _)| data.read_to_end(&mut bytes));
+            });
+            return Some("150 go\r\n226 got it\r\n".to_owned());
+        }
+        self.proper(command)
+    }
+}
+
+#[test]
+fn uploads_that_can_not_be_deleted_are_counted() {
+    let (url, _) = Fake::start(|fake, command| match command {
+        c if c.starts_with("DELE") => Some("550 no\r\n".to_owned()),
+        c => fake.proper_upload(c),
+    });
+    let (out, json) = measured(&[&url, "--mix", "upload", "--upload-size", "1", "--sessions", "3"]);
+    assert!(
+        (number(&json, "succeeded") - 3.0).abs() < 0.1 && (number(&json, "left_behind") - 3.0).abs() < 0.1,
+        "{json}"
+    );
+    assert!(out.contains("3  uploaded files were left on the server"), "{out}");
+}
+
+#[test]
+fn a_server_without_epsv_is_asked_by_pasv_and_its_address_is_not_used() {
+    let (url, seen) = Fake::start(|fake, command| match command {
+        "EPSV" => Some("500 what?\r\n".to_owned()),
+        "PASV" => {
+            let [high, low] = fake.listen().port().to_be_bytes();
+            // Who went there would find nobody.
+            Some(format!("227 Entering Passive Mode (203,0,113,1,{high},{low}).\r\n"))
+        }
+        c => fake.proper(c),
+    });
+    let (_, json) = measured(&[&(url + "a"), "--sessions", "4", "--clients", "1", "--timeout", "5s"]);
+    assert!((number(&json, "succeeded") - 4.0).abs() < 0.1, "{json}");
+    assert!((number(&json, "received_bytes") - 16.0).abs() < 0.1, "{json}");
+    let seen = seen.lock().expect("nobody panics");
+    let count = |command: &str| seen.iter().filter(|c| *c == command).count();
+    assert_eq!((count("EPSV"), count("PASV")), (1, 4), "it is asked once");
+}
+
+#[test]
+fn a_server_without_mlsd_is_asked_for_names() {
+    let (url, seen) = Fake::start(|fake, command| match command {
+        "NLST in/" => {
+            let listener = fake.passive.take()?;
+            listener.accept().ok()?.0.write_all(b"one\r\nin/two\r\n\x07bell\r\nfolder\r\nhalf").ok()?;
+            Some("150 go\r\n226 gone\r\n".to_owned())
+        }
+        // It has no size, and is no file.
+        "SIZE in/folder" => Some("550 no\r\n".to_owned()),
+        c => fake.proper(c),
+    });
+    let (_, json) = measured(&[&(url + "in/"), "--sessions", "4", "--clients", "1"]);
+    assert!((number(&json, "succeeded") - 4.0).abs() < 0.1, "{json}");
+    let seen = seen.lock().expect("nobody panics");
+    let fetched: Vec<_> = seen.iter().filter(|command| command.starts_with("RETR")).collect();
+    assert_eq!(fetched, ["RETR in/one", "RETR in/two", "RETR in/one", "RETR in/two"]);
+}
+
+#[test]
+fn whatever_a_server_sends_ends_in_time_and_has_a_name() {
+    let cases: [(Answer, &str); 12] = [
+        (|_, _| Some(String::new()), "timeout"),
+        (|_, _| None, "closed without a reply"),
+        (|_, _| Some("220 ready\n".to_owned()), "malformed reply"),
+        (|_, _| Some("hello\r\n".to_owned()), "malformed reply"),
+        (|_, _| Some("999 x\r\n".to_owned()), "malformed reply"),
+        (|_, _| Some("2".repeat(100_000)), "malformed reply"),
+        (|_, _| Some("220-more\r\n".to_owned() + &" more\r\n".repeat(5000)), "malformed reply"),
+        (|_, _| Some("120 wait\r\n".repeat(100)), "malformed reply"),
+        (|fake, c| if c == "EPSV" { Some("229 (|||0|)\r\n".into()) } else { fake.proper(c) }, "malformed reply"),
+        (|fake, c| if c == "EPSV" { Some("229 (|||1|)\r\n".into()) } else { fake.proper(c) }, "no data connection"),
+        (
+            // A data connection that is never closed.
+            |fake, c| match c {
+                c if c.starts_with("RETR") => {
+                    let listener = fake.passive.take()?;
+                    std::thread::spawn(move || {
+                        let held = listener.accept();
+                        std::thread::sleep(PATIENCE);
+                        drop(held);
+                    });
+                    Some("150 go\r\n".into())
+                }
+                c => fake.proper(c),
+            },
+            "timeout",
+        ),
+        (|fake, c| if c.starts_with("RETR") { None } else { fake.proper(c) }, "closed without a reply"),
+    ];
+    for (number_of, (answer, name)) in cases.into_iter().enumerate() {
+        let (url, _) = Fake::start(answer);
+        let begun = Instant::now();
+        let (_, json) = measured(&[&(url + "a"), "--sessions", "3", "--clients", "3", "--timeout", "500ms"]);
+        assert!(begun.elapsed() < PATIENCE, "case {number_of}");
+        assert!(json.contains(&format!("\"failures\": {{\"{name}\": 3}}")), "case {number_of}: {name} in {json}");
+    }
+}
+
+#[test]
+fn a_server_that_says_goodbye_to_an_idle_client_is_heard() {
+    let (url, _) = Fake::start(|fake, command| match command {
+        c if c.starts_with("PASS") => Some("230 in\r\n421 out\r\n".to_owned()),
+        c => fake.proper(c),
+    });
+    let (_, json) = measured(&[&url, "--mix", "idle", "--idle-for", "1h", "--sessions", "2"]);
+    assert!(json.contains("\"refusals\": [{\"code\": 421, \"to\": \"idle\", \"count\": 2}]"), "{json}");
+}
+
+// --- Finding a pool -----------------------------------------------------------------------------
+
+#[test]
+fn a_pool_is_found_and_told_in_a_line_to_copy() {
+    let (folder, root) = tree();
+    let root = root.to_str().expect("UTF-8");
+    let plot = folder.path().join("knee.svg");
+    // Each client is at the prompt nearly all of the time, so there have to be about as many workers.
+    let run = [
+        "--find-pool",
+        root,
+        "--clients",
+        "8",
+        "--mix",
+        "idle",
+        "--idle-for",
+        "200ms",
+        "--duration",
+        "1s",
+        "--plot",
+        plot.to_str().expect("UTF-8"),
+    ];
+    let (out, json) = measured(&run);
+    let (_, recommended) = json.split_once("\"recommended\": {").expect("an object");
+    let workers = number(recommended, "workers");
+    assert!((3.0..=8.0).contains(&workers), "{out}");
+    let queue = number(recommended, "queue");
+    assert_eq!(out.lines().last(), Some(format!("plimsoll serve {root} --workers {workers} --queue {queue}").as_str()));
+    assert!(json.contains("\"held\": true"), "{json}");
+    assert_told(&json);
+    for size in ["1", "2", "4", "8"] {
+        assert!(out.lines().any(|line| line.trim_start().starts_with(&format!("{size} "))), "{size} in {out}");
+    }
+    let svg = std::fs::read_to_string(plot).expect("it was written");
+    assert!(svg.contains("recommended: ") && svg.matches("<polyline").count() == 5, "{svg}");
+}
+
+#[test]
+fn the_memory_limit_bounds_the_pools() {
+    let (_folder, root) = tree();
+    let root = root.to_str().expect("UTF-8");
+    let run =
+        ["--find-pool", root, "--clients", "64", "--mix", "logon", "--duration", "200ms", "--memory-limit", "24M"];
+    let (out, json) = measured(&run);
+    let most = number(&json, "most_workers");
+    assert!((1.0..64.0).contains(&most), "{json}");
+    for part in json.split("\"worst_case_mib\": ").skip(1) {
+        let mib: u64 = part.split(',').next().and_then(|number| number.parse().ok()).expect("a number");
+        assert!(mib <= 24, "{out}");
+    }
+    // A queue for everybody does not fit here, but a shorter one does.
+    let run =
+        ["--find-pool", root, "--clients", "400", "--mix", "logon", "--duration", "200ms", "--memory-limit", "24M"];
+    let (out, _) = measured(&run);
+    assert!(out.contains("plimsoll serve "), "{out}");
+    let none = ["--find-pool", root, "--memory-limit", "1M"];
+    refused(&none, 1, &["--memory-limit"]);
+    refused(&["--find-pool", "/nonexistent"], 1, &["ROOT", "/nonexistent", "does not exist"]);
+}
+
+/// Processes that are servers of this load.
+fn children(parent: u32) -> Vec<u32> {
+    let wanted = format!("PLIMSOLL_LOAD_PARENT={parent}");
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    })
+    .collect()
+}
+
+#[test]
+fn there_is_one_server_at_a_time() {
+    let (_folder, root) = tree();
+    let mut command = Server::command();
+    command.args(["load", "--find-pool"]).arg(&root).args(["--duration", "200ms", "--mix", "logon", "--clients", "4"]);
+    let mut search = Running::start(command);
+    let mut most = 0;
+    let begun = Instant::now();
+    while search.0.try_wait().expect("our child").is_none() {
+        most = most.max(children(search.0.id()).len());
+        assert!(begun.elapsed() < PATIENCE, "the search does not end");
+    }
+    assert_eq!(most, 1);
+}
+
+#[test]
+fn servers_end_with_the_search_however_it_ends() {
+    let (_folder, root) = tree();
+    for signal in ["INT", "TERM", "KILL"] {
+        let mut command = Server::command();
+        command.args(["load", "--find-pool"]).arg(&root).args(["--duration", "1h", "--mix", "logon"]);
+        let mut search = Running::start(command);
+        let pid = search.0.id();
+        eventually("a server to be started", || !children(pid).is_empty());
+        search.signal(signal);
+        let (_, out) = search.end();
+        assert!(signal == "KILL" || out.contains("ended early by a signal"), "{signal}: {out}");
+        eventually("its servers to end", || children(pid).is_empty());
+    }
+}
