@@ -148,25 +148,30 @@ mod tests {
     #[test]
     fn the_worker_that_came_last_is_woken_first() {
         let queue = Queue::new(4, 3);
+        let over = AtomicBool::new(false);
         let (tell, told) = mpsc::channel();
-        thread::scope(|scope| {
+        let order: Vec<_> = thread::scope(|scope| {
             for worker in 0..3 {
-                let (queue, tell) = (&queue, tell.clone());
+                let (queue, over, tell) = (&queue, &over, tell.clone());
                 scope.spawn(move || {
                     while let Some(item) = queue.take(worker) {
                         tell.send((worker, item)).unwrap();
-                        // Until the test has looked, so that the next one goes to another.
-                        until(|| sleepers(queue) == 0);
+                        // It stays busy, so that the next one goes to another.
+                        until(|| over.load(SeqCst));
                     }
                 });
                 until(|| sleepers(queue) == worker + 1);
             }
-            for (item, worker) in [(10, 2), (11, 1), (12, 0)] {
+            let next = |item| {
                 queue.put(item).unwrap();
-                assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), (worker, item));
-            }
+                told.recv_timeout(Duration::from_secs(10))
+            };
+            let order = [next(10), next(11), next(12)];
+            over.store(true, SeqCst);
             queue.close();
+            order.into()
         });
+        assert_eq!(order, [Ok((2, 10)), Ok((1, 11)), Ok((0, 12))]);
     }
 
     #[test]
