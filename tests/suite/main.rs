@@ -5,6 +5,7 @@
 mod server;
 
 mod admission;
+mod budget;
 mod clients;
 mod data;
 mod deadlines;

@@ -1,0 +1,117 @@
+//! What a logon and a download cost in system calls, counted by strace(1): nobody is to add one unseen.
+
+use crate::server::{Client, Server, eventually, tree};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Calls that are not counted: those that come as often as threads happen to meet, to sleep and to wake; the
+/// clock of the reaper; and what a build with debug assertions asks before it closes a descriptor.
+const CHANCE: [&str; 5] = ["futex", "clock_nanosleep", "restart_syscall", "sched_yield", "fcntl"];
+
+/// Rounds, and how often the work is done in each.
+const ROUNDS: usize = 4;
+const TIMES: u64 = 20;
+
+/// System calls of one logon: wait, accept, nobody more to accept; the greeting; three commands and their
+/// replies; one question whether all was taken; close.
+const LOGON: u64 = 12;
+
+/// System calls of a download beside those of its logon. TYPE and its reply: 2. EPSV: 9, of which one asks
+/// for the address, one for a random number, five make the listener. The connection at the prompt: 3, with
+/// the listener's end. RETR: 5, with 150 and all the bytes. The end: 7, with FIN, the client's, and 226.
+const DOWNLOAD: u64 = 26;
+
+/// Starts the server under strace(1), or says why not.
+fn traced(root: &Path, trace: &Path) -> Option<Server> {
+    if Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(trace).arg(Server::command().get_program());
+        command.arg("serve").arg(root).args(["--listen", "127.0.0.1:0", "--workers", "4", "--log", "off"]);
+        return Some(Server::run(command));
+    }
+    assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "strace(1) can't be used");
+    eprintln!("skipped: strace(1) is not there, or may not be used");
+    None
+}
+
+fn logon(server: &Server) {
+    let mut client = Client::connect(server.v4());
+    client.expect("USER ftp", "331 ");
+    client.expect("PASS a@b", "230 ");
+    client.expect("QUIT", "221 ");
+    client.expect_end();
+}
+
+fn download(server: &Server) {
+    let mut client = Client::connect(server.v4());
+    client.expect("USER ftp", "331 ");
+    client.expect("PASS a@b", "230 ");
+    client.expect("TYPE I", "200 ");
+    assert!(!client.fetch("RETR a.txt").is_empty());
+    client.expect("QUIT", "221 ");
+    client.expect_end();
+}
+
+/// How often each call came so far.
+fn counted(trace: &Path) -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(trace).expect("strace writes");
+    let mut calls = BTreeMap::new();
+    for line in text.lines() {
+        // A call that was interrupted by another thread's stands on two lines, of which the first counts.
+        let name = line.split_once(' ').and_then(|(_, rest)| rest.trim_start().split_once('(')).map(|(name, _)| name);
+        if let Some(name) = name.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')) {
+            *calls.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    calls
+}
+
+/// Calls for each time that `work` is done: the least mean of some rounds, since a host that is busy makes a
+/// thread wait where it would not have had to.
+fn cost(server: &Server, trace: &Path, work: impl Fn(&Server)) -> (u64, BTreeMap<String, u64>) {
+    work(server);
+    let rounds = (0..ROUNDS).map(|_| {
+        let before = settled(trace);
+        (0..TIMES).for_each(|_| work(server));
+        let mut calls = settled(trace);
+        for (name, count) in &mut calls {
+            *count -= before.get(name).unwrap_or(&0);
+        }
+        calls.retain(|_, count| *count > 0);
+        (calls.values().sum::<u64>().div_ceil(TIMES), calls)
+    });
+    rounds.min_by_key(|(calls, _)| *calls).expect("some rounds")
+}
+
+/// What was counted once the server is at rest.
+fn settled(trace: &Path) -> BTreeMap<String, u64> {
+    let counted = || {
+        let mut calls = counted(trace);
+        calls.retain(|name, _| !CHANCE.contains(&name.as_str()));
+        calls
+    };
+    let mut last = counted();
+    eventually("the server to be at rest", || {
+        std::thread::sleep(Duration::from_millis(50));
+        let before = std::mem::replace(&mut last, counted());
+        before == last
+    });
+    last
+}
+
+#[test]
+fn a_logon_and_a_download_stay_within_their_system_calls() {
+    let (folder, root) = tree();
+    let trace = folder.path().join("trace");
+    let Some(server) = traced(&root, &trace) else { return };
+    let (calls, what) = cost(&server, &trace, logon);
+    println!("a logon: {calls} system calls, in {what:?}");
+    assert!(calls <= LOGON, "{calls} for a logon: {what:?}");
+    assert!(calls + 3 >= LOGON, "{calls} for a logon: the budget can be lowered");
+    let (calls, what) = cost(&server, &trace, download);
+    println!("a download: {calls} system calls, its logon included, in {what:?}");
+    assert!(calls <= LOGON + DOWNLOAD, "{calls} for a download: {what:?}");
+    assert!(calls + 5 >= LOGON + DOWNLOAD, "{calls} for a download: the budget can be lowered");
+}
