@@ -169,9 +169,14 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
-    /// Open descriptors of the process.
+    /// Open descriptors of the process, but for what the C library opens for a moment when a thread first asks
+    /// for memory: the kernel's list of processors.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        let of_the_kernel = |entry: &std::fs::DirEntry| {
+            std::fs::read_link(entry.path()).is_ok_and(|file| file.starts_with("/sys") || file.starts_with("/proc"))
+        };
+        open.filter_map(Result::ok).filter(|entry| !of_the_kernel(entry)).count()
     }
 
     /// A new control connection over IPv4, greeted.
