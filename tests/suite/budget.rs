@@ -27,7 +27,8 @@ const DOWNLOAD: u64 = 26;
 fn traced(root: &Path, trace: &Path) -> Option<Server> {
     if Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(trace).arg(Server::command().get_program());
+        // The server is the child, so it goes with the test, and strace with it.
+        command.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg(Server::command().get_program());
         command.arg("serve").arg(root).args(["--listen", "127.0.0.1:0", "--workers", "4", "--log", "off"]);
         return Some(Server::run(command));
     }
