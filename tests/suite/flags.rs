@@ -167,6 +167,18 @@ fn quiet_range(count: u16) -> std::ops::RangeInclusive<u16> {
     }
 }
 
+/// Such a range, and listeners that hold all of it. It may take some tries: a child that another test has begun
+/// to start holds for a moment what it has inherited.
+fn held_range(count: u16) -> (std::ops::RangeInclusive<u16>, Vec<TcpListener>) {
+    loop {
+        let range = quiet_range(count);
+        let holders = range.clone().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        if let Ok(holders) = holders.collect() {
+            return (range, holders);
+        }
+    }
+}
+
 // --- Mistakes -----------------------------------------------------------------------------------
 
 #[test]
@@ -342,10 +354,8 @@ fn a_passive_range_with_too_few_ports_is_refused() {
     let serve = ["serve", root, "--listen", "127.0.0.1:0", "--workers", "4"];
     let small = [&serve[..], &["--passive-ports", "20000-20002"]].concat();
     refused(&small, 2, &[&["--passive-ports", "20000-20002", " 3 ", " 4 ", "--workers"]]);
-    let range = quiet_range(4);
+    let (range, mut holders) = held_range(4);
     let text = format!("{}-{}", range.start(), range.end());
-    let mut holders: Vec<TcpListener> =
-        range.clone().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was free")).collect();
     let arguments = [&serve[..], &["--passive-ports", &text]].concat();
     refused(&arguments, 1, &[&["--passive-ports", &text, "only 0 ", "--workers 4"]]);
     // A child that another test has begun to start holds what it has inherited until it runs.
