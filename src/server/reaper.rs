@@ -4,7 +4,7 @@
 use super::audit::{Audit, Audits};
 use super::judge::{Look, Memory, Moved, Rules, Verdict, judge};
 use super::queue::Queue;
-use super::registry::{Holder, Registry, SessionGuard};
+use super::registry::{Holder, Registry, SessionGuard, TurnedAway};
 use super::shed::{self, Candidate, Class};
 use super::wake::Wake;
 use crate::data::pulse::{Phase, Reason, Tick};
@@ -150,8 +150,8 @@ impl Reaper {
     /// Ends as many idle sessions as there are newcomers who find no worker, less those who leave already;
     /// and for those whom only the cap on strangers keeps out, as many strangers.
     fn shed(&mut self, now: Tick, crowd: Crowd) {
-        let [no_slot, no_stranger] = self.registry.take_turned_away();
-        let turned_away = no_slot + no_stranger;
+        let TurnedAway { no_slot, strangers } = self.registry.take_turned_away();
+        let turned_away = no_slot + strangers;
         let waiting = if crowd.served + crowd.leaving >= self.rules.workers { crowd.waiting } else { 0 };
         let needed = (waiting + turned_away).saturating_sub(crowd.leaving);
         let of_any_class = (waiting + no_slot).saturating_sub(crowd.leaving);

@@ -8,7 +8,8 @@ pub use super::audit::{Audit, BusyGuard};
 use super::counters::Counters;
 pub use super::slot::Visit;
 use super::slot::{ControlSocket, Occupant, Slot};
-pub use super::table::{AddressKey, Caps, Refusal};
+use super::table::TurnedAwayCounts;
+pub use super::table::{AddressKey, Caps, Refusal, TurnedAway};
 use super::table::{LoggedIn, Table};
 use crate::auth::UserId;
 use crate::data::pulse::{Phase, Pulse, Reason, Tick};
@@ -28,9 +29,8 @@ pub struct Registry {
     slots: Box<[Slot]>,
     table: Mutex<Table>,
     changed: Condvar,
-    /// Newcomers who were turned away since the reaper last asked: for want of a slot, and because too many
-    /// are here that have not logged in.
-    turned_away: [AtomicUsize; 2],
+    /// Newcomers who were turned away since the reaper last asked.
+    turned_away: TurnedAwayCounts,
     busy: AtomicUsize,
     sockets: Arc<AtomicUsize>,
     /// What has happened so far.
@@ -107,12 +107,7 @@ impl Registry {
         let (index, number) = match self.table.lock().take(AddressKey::of(peer.ip()), &self.caps) {
             Ok(taken) => taken,
             Err(refusal) => {
-                let [no_slot, strangers] = &self.turned_away;
-                match refusal {
-                    Refusal::Full => drop(no_slot.fetch_add(1, SeqCst)),
-                    Refusal::Unauthenticated => drop(strangers.fetch_add(1, SeqCst)),
-                    _ => {}
-                }
+                self.turned_away.count(refusal);
                 return Err((stream, refusal));
             }
         };
@@ -187,9 +182,9 @@ impl Registry {
         self.slots.get(index).map(|slot| View { index, pulse: &slot.pulse })
     }
 
-    /// Newcomers who were turned away since this was last asked: for want of a slot, and because of strangers.
-    pub fn take_turned_away(&self) -> [usize; 2] {
-        self.turned_away.each_ref().map(|count| count.swap(0, SeqCst))
+    /// Newcomers who were turned away since this was last asked.
+    pub fn take_turned_away(&self) -> TurnedAway {
+        self.turned_away.take()
     }
 
     /// Counts a worker that serves a session.

@@ -270,7 +270,7 @@ impl World {
                 })
             })
             .collect();
-        for _ in 0..self.registry.take_turned_away()[0].min(4) {
+        for _ in 0..self.registry.take_turned_away().no_slot.min(4) {
             if let Some(chosen) = shed::next(&mut candidates) {
                 self.carry_out(chosen.index, chosen.visit, Reason::Shed);
             }

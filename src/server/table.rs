@@ -6,6 +6,7 @@ use crate::data::pulse::Tick;
 use crate::limits::SHED_PENALTY;
 use crate::proto::hostport::canonical;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// The caps of the flags; `None` is off.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,37 @@ pub(super) struct Table {
 pub(super) struct LoggedIn {
     pub(super) user: UserId,
     pub(super) visit: u64,
+}
+
+/// Newcomers for whom somebody else might have to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// For want of a slot.
+    pub no_slot: usize,
+    /// Because too many are here that have not logged in.
+    pub strangers: usize,
+}
+
+/// The same, while it is counted.
+#[derive(Debug, Default)]
+pub(super) struct TurnedAwayCounts {
+    no_slot: AtomicUsize,
+    strangers: AtomicUsize,
+}
+
+impl TurnedAwayCounts {
+    pub(super) fn count(&self, refusal: Refusal) {
+        let count = match refusal {
+            Refusal::Full => &self.no_slot,
+            Refusal::Unauthenticated => &self.strangers,
+            Refusal::Address | Refusal::Shed | Refusal::Stopping => return,
+        };
+        count.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn take(&self) -> TurnedAway {
+        TurnedAway { no_slot: self.no_slot.swap(0, SeqCst), strangers: self.strangers.swap(0, SeqCst) }
+    }
 }
 
 /// What counts as one address: an IPv4 address, however it is written, or an IPv6 /64, because one
