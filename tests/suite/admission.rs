@@ -545,6 +545,36 @@ fn those_who_never_had_a_worker_are_counted_as_well() {
     assert_eq!(counters.of("refused (full) "), 1, "{}", counters.line);
 }
 
+/// SIGUSR1 asks: the load line, the audit and the counters, and a line for each session.
+#[test]
+fn the_state_tells_of_each_session_who_it_is_and_what_it_does() {
+    let (_folder, root) = tree();
+    let huge = std::fs::File::create(root.join("huge.bin")).expect("a file");
+    huge.set_len(1 << 32).expect("a sparse file");
+    let server = Server::start(&root, &[]);
+    let mut busy = server.login();
+    let _data = busy.passive(true);
+    busy.expect("RETR huge.bin", "150 ");
+    let stranger = server.connect();
+    let of = |client: &Client| client.stream.local_addr().expect("connected").to_string();
+    let (busy, stranger) = (of(&busy), of(&stranger));
+    eventually("both to be told of", || {
+        server.signal("USR1");
+        let log = server.log();
+        let Some((_, block)) = log.rsplit_once(" state: load line: 16 sessions, ") else { return false };
+        let line = |peer: &str| block.lines().find(|line| line.starts_with(&format!("  {peer}: "))).unwrap_or_default();
+        let words = |line: &str, words: &[&str]| words.iter().all(|word| line.contains(word));
+        block.contains("\n  audit: 2 sessions, 2 busy workers, 0 queued, 2 control connections\n")
+            && block.contains("\n  admitted 2, logins 1, ")
+            && words(line(&busy), &[": anonymous, ", " s old, in a transfer, ", " bytes, /huge.bin"])
+            && !line(&busy).contains(" 0 bytes")
+            && words(
+                line(&stranger),
+                &[": not logged in, ", " s old, at the prompt, not logged in, ", " s left, 0 bytes"],
+            )
+    });
+}
+
 // --- Descriptors --------------------------------------------------------------------------------
 
 #[test]
