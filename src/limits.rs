@@ -58,7 +58,7 @@ pub const GLOB_STEPS_MAX: usize = 8192;
 pub const DATA_BUFFER: usize = 64 * 1024;
 
 /// Buffer for the names of one folder, one for each worker: a folder that fits is listed in order of
-/// name, a larger one is streamed in the order in which the file system gives it.
+/// name, a larger one in runs of as many names as fit, each in order.
 pub const NAMES_BUFFER: usize = 48 * 1024;
 
 /// Buffer for what the kernel tells of a folder at once (getdents64), one for each worker: some two

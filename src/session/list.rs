@@ -146,34 +146,26 @@ impl Listing {
             Some(pattern) => glob::matches(pattern, name),
             None => self.hidden != Hidden::No || !name.starts_with(b"."),
         };
-        // Reading the names of a large folder takes time as well, in which the client is to be heard.
-        let (mut seen, mut stopped) = (0u32, None);
-        let fit = names.collect(folder, read, |name| {
-            seen = seen.wrapping_add(1);
-            if seen.is_multiple_of(BREATH) && stopped.is_none() {
-                stopped = sink.breathe().err();
-            }
-            stopped.is_none() && keep(name)
-        });
-        if let Some(error) = stopped {
-            return Err(error);
-        }
-        let mut emitter =
-            Emitter { listing: self, root, folder, path, line, target: [0; crate::limits::PATH_MAX], seen: 0, sink };
-        match fit {
-            Ok(Fit::All) => names.sorted().try_for_each(|name| emitter.emit(name)),
-            Ok(Fit::TooMany) => {
-                let mut entries = folder.entries(read).map_err(|_| DataError::Local)?;
-                while let Some(name) = entries.next_name().map_err(|_| DataError::Local)? {
-                    if keep(name) {
-                        emitter.emit(name)?;
-                    } else {
-                        emitter.breathe()?;
-                    }
+        let mut entries = folder.entries(read).map_err(|_| DataError::Local)?;
+        let target = [0; crate::limits::PATH_MAX];
+        let mut emitter = Emitter { listing: self, root, folder, path, line, target, seen: 0, sink };
+        loop {
+            // Reading the names of a large folder takes time as well, in which the client is to be heard.
+            let mut stopped = None;
+            let fit = names.collect(&mut entries, |name| {
+                if stopped.is_none() {
+                    stopped = emitter.breathe().err();
                 }
-                Ok(())
+                stopped.is_none() && keep(name)
+            });
+            if let Some(error) = stopped {
+                return Err(error);
             }
-            Err(_) => Err(DataError::Local),
+            let fit = fit.map_err(|_| DataError::Local)?;
+            names.sorted().try_for_each(|name| emitter.emit(name))?;
+            if fit == Fit::Rest {
+                return Ok(());
+            }
         }
     }
 

@@ -60,7 +60,12 @@ impl Folder {
         if self.read.replace(true) {
             seek(&self.descriptor, SeekFrom::Start(0))?;
         }
-        Ok(Entries { raw: RawDir::new(self.descriptor.as_fd(), buffer.raw), name: &mut buffer.name, ended: false })
+        Ok(Entries {
+            raw: RawDir::new(self.descriptor.as_fd(), buffer.raw),
+            name: &mut buffer.name,
+            put_back: false,
+            ended: false,
+        })
     }
 
     /// Status of one name in this folder, or of the folder itself for `.`. A link is not followed.
@@ -103,6 +108,7 @@ pub(super) fn single(name: &[u8]) -> Result<&[u8], VfsError> {
 pub struct Entries<'a> {
     raw: RawDir<'a, BorrowedFd<'a>>,
     name: &'a mut Vec<u8>,
+    put_back: bool,
     ended: bool,
 }
 
@@ -113,6 +119,9 @@ impl Entries<'_> {
     /// # Errors
     /// Those of getdents64(2); after one there are no more names.
     pub fn next_name(&mut self) -> Result<Option<&[u8]>, VfsError> {
+        if std::mem::take(&mut self.put_back) {
+            return Ok(Some(self.name));
+        }
         while !self.ended {
             match self.raw.next() {
                 Some(Ok(entry)) => match entry.file_name().to_bytes() {
@@ -133,6 +142,11 @@ impl Entries<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The name that came last comes next again. To be called at most once for each name.
+    pub fn put_back(&mut self) {
+        self.put_back = true;
     }
 }
 

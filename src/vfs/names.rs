@@ -1,8 +1,8 @@
-//! The names of one folder in order, in a buffer of fixed size.
+//! The names of one folder in order, in a buffer of fixed size: all at once, or one bufferful after the other.
 //!
 //! Never allocates after it was made: names are packed from the front, and where they lie from the back.
 
-use super::{Folder, ReadBuffer, VfsError};
+use super::{Entries, VfsError};
 use crate::limits::NAMES_BUFFER;
 
 /// Bytes that tell where one name lies: its start and its length, as two 16-bit numbers.
@@ -20,14 +20,14 @@ pub struct NameBuffer {
     count: usize,
 }
 
-/// Whether the names of a folder fitted a [`NameBuffer`].
+/// Whether a [`NameBuffer`] holds what was left of a folder.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// All of them are in the buffer.
-    All,
-    /// They did not fit, the buffer is empty, and the folder has to be streamed.
-    TooMany,
+    /// All of it.
+    Rest,
+    /// As much as it holds; the next one goes on from there.
+    Part,
 }
 
 impl NameBuffer {
@@ -45,22 +45,17 @@ impl NameBuffer {
         Self::over(Box::leak(vec![0; NAMES_BUFFER].into_boxed_slice()))
     }
 
-    /// Reads the names of `folder` for which `keep` says yes, and sorts them. What was in the buffer
-    /// before is gone. The folder is read from its first name on.
+    /// Takes the next names of a folder for which `keep` says yes, as many as there is room for, and sorts
+    /// them. What was in the buffer before is gone.
     ///
     /// # Errors
     /// Those of reading the folder; the buffer is then empty.
-    pub fn collect(
-        &mut self,
-        folder: &Folder,
-        buffer: &mut ReadBuffer,
-        keep: impl FnMut(&[u8]) -> bool,
-    ) -> Result<Fit, VfsError> {
+    pub fn collect(&mut self, entries: &mut Entries<'_>, keep: impl FnMut(&[u8]) -> bool) -> Result<Fit, VfsError> {
         self.clear();
-        let outcome = self.fill(folder, buffer, keep);
+        let outcome = self.fill(entries, keep);
         match outcome {
-            Ok(Fit::All) => self.sort(),
-            Ok(Fit::TooMany) | Err(_) => self.clear(),
+            Ok(_) => self.sort(),
+            Err(_) => self.clear(),
         }
         outcome
     }
@@ -77,19 +72,18 @@ impl NameBuffer {
         self.count = 0;
     }
 
-    fn fill(
-        &mut self,
-        folder: &Folder,
-        buffer: &mut ReadBuffer,
-        mut keep: impl FnMut(&[u8]) -> bool,
-    ) -> Result<Fit, VfsError> {
-        let mut entries = folder.entries(buffer)?;
+    fn fill(&mut self, entries: &mut Entries<'_>, mut keep: impl FnMut(&[u8]) -> bool) -> Result<Fit, VfsError> {
         while let Some(name) = entries.next_name()? {
             if keep(name) && self.push(name).is_none() {
-                return Ok(Fit::TooMany);
+                // One that an empty buffer can't hold would come again for ever; no file system has it.
+                if self.count == 0 {
+                    return Err(VfsError::NameTooLong);
+                }
+                entries.put_back();
+                return Ok(Fit::Part);
             }
         }
-        Ok(Fit::All)
+        Ok(Fit::Rest)
     }
 
     /// `None` if there is no room.
@@ -127,6 +121,7 @@ fn name_at(names: &[u8], place: [u8; PLACE]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vfs::ReadBuffer;
     use crate::vfs::tests::{at, roots};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -143,37 +138,42 @@ mod tests {
         }
         let folder = roots(served.path())[0].open_folder(&at(b"/")).unwrap();
         let mut buffer = NameBuffer::new();
-        let fit = buffer.collect(&folder, &mut ReadBuffer::new(), |name| !name.starts_with(b".")).unwrap();
-        assert_eq!(fit, Fit::All);
+        let mut read = ReadBuffer::new();
+        let fit = buffer.collect(&mut folder.entries(&mut read).unwrap(), |name| !name.starts_with(b".")).unwrap();
+        assert_eq!(fit, Fit::Rest);
         let sorted: Vec<&[u8]> = buffer.sorted().collect();
         let expected: [&[u8]; 6] = [b"B", b"a", b"a\n", b"ab", b"b", b"\xff"];
         assert_eq!(sorted, expected);
     }
 
     #[test]
-    fn a_folder_that_does_not_fit_leaves_nothing_and_can_be_streamed() {
+    fn a_folder_that_does_not_fit_comes_in_parts_of_which_each_is_in_order() {
         let served = tempfile::tempdir().unwrap();
-        // 200 names of 255 bytes are 51,800 bytes with their places.
-        for number in 0..200 {
-            fs::write(served.path().join(format!("{number:0255}")), "").unwrap();
+        // A buffer holds 189 names of 255 bytes with their places.
+        let all: BTreeSet<Vec<u8>> = (0..500).map(|number| format!("{number:0255}").into_bytes()).collect();
+        for name in &all {
+            fs::write(served.path().join(OsStr::from_bytes(name)), "").unwrap();
         }
         let folder = roots(served.path())[0].open_folder(&at(b"/")).unwrap();
         let (mut names, mut buffer) = (NameBuffer::new(), ReadBuffer::new());
-        let fit = names.collect(&folder, &mut buffer, |_| true).unwrap();
-        assert_eq!(fit, Fit::TooMany);
-        assert_eq!(names.sorted().count(), 0);
-
+        let (mut parts, mut seen) = (Vec::new(), BTreeSet::new());
         let mut entries = folder.entries(&mut buffer).unwrap();
-        let mut streamed = 0;
-        while entries.next_name().unwrap().is_some() {
-            streamed += 1;
+        loop {
+            let fit = names.collect(&mut entries, |_| true).unwrap();
+            let part: Vec<Vec<u8>> = names.sorted().map(<[u8]>::to_vec).collect();
+            assert!(part.is_sorted());
+            parts.push(part.len());
+            seen.extend(part);
+            if fit == Fit::Rest {
+                break;
+            }
         }
-        assert_eq!(streamed, 200);
+        assert_eq!((parts, &seen), (vec![189, 189, 122], &all));
 
-        // The same buffer takes a part of it, which does fit.
-        let fit = names.collect(&folder, &mut buffer, |name| name.ends_with(b"7"));
-        assert_eq!(fit, Ok(Fit::All));
-        assert_eq!(names.sorted().count(), 20);
+        // A part of it does fit.
+        let fit = names.collect(&mut folder.entries(&mut buffer).unwrap(), |name| name.ends_with(b"7"));
+        assert_eq!(fit, Ok(Fit::Rest));
+        assert_eq!(names.sorted().count(), 50);
     }
 
     #[test]
