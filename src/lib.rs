@@ -11,6 +11,7 @@
 //! - [`load`]: puts load on an FTP server and measures it; the server knows nothing of it
 //! - [`config`]: from arguments to a validated configuration
 //! - [`proto`]: the protocol, pure
+//! - `units`: numbers, sizes and times as they are typed
 //! - [`limits`]: every cap and timeout, with its reason
 
 pub mod auth;
@@ -23,4 +24,5 @@ pub mod policy;
 pub mod proto;
 pub mod server;
 pub mod session;
+mod units;
 pub mod vfs;

@@ -215,3 +215,58 @@ pub const PASSIVE_PORTS: (u16, u16) = (20_000, 29_999);
 pub const BANNER_MAX: (usize, usize) = (2048, 24);
 /// Most `--listen` addresses.
 pub const LISTEN_MAX: usize = 16;
+
+// --- Accounts -----------------------------------------------------------------------------------
+
+/// Largest accounts file in bytes, and most accounts in it: all of it is in memory, twice while it is read
+/// again.
+pub const ACCOUNTS_FILE_MAX: usize = 8 * 1024 * 1024;
+/// Most accounts.
+pub const ACCOUNTS_MAX: usize = 10_000;
+/// Longest line of an accounts file in bytes: a path of [`PATH_MAX`] with every byte escaped, and the rest.
+pub const ACCOUNT_LINE_MAX: usize = 12 * 1024;
+/// Longest account name in bytes.
+pub const ACCOUNT_NAME_MAX: usize = 64;
+/// Most networks from which one account may log in.
+pub const ACCOUNT_NETWORKS_MAX: usize = 32;
+/// Faults of one accounts file that are told one by one.
+pub const ACCOUNT_FAULTS_MAX: usize = 20;
+/// Largest `max-rate` in bytes a second and `quota` in bytes that are believed to be meant, and the least rate
+/// that a transfer can live on.
+pub const ACCOUNT_RATE: (u64, u64) = (1024, 1 << 40);
+/// Largest `quota` in bytes that is believed to be meant.
+pub const ACCOUNT_QUOTA_MAX: u64 = 1 << 50;
+
+/// Longest password in bytes, as in libxcrypt (CRYPT_MAX_PASSPHRASE_SIZE): the work of `$5$` and `$6$` grows
+/// with it, and a longer one never reaches a hash.
+pub const PASSWORD_MAX: usize = 512;
+/// What `plimsoll passwd` makes: argon2id with this much memory in KiB, as OWASP's password storage cheat
+/// sheet has it. One check takes some 20 ms.
+pub const ARGON2_MEMORY: u32 = 19 * 1024;
+/// Passes over it.
+pub const ARGON2_PASSES: u32 = 2;
+/// Lanes: one, because a check has one thread.
+pub const ARGON2_LANES: u32 = 1;
+/// Most memory in KiB that a hash in the accounts file may ask for. It is in the load line.
+pub const ARGON2_MEMORY_MAX: u32 = 64 * 1024;
+/// Most passes: with the most memory a check takes a second.
+pub const ARGON2_PASSES_MAX: u32 = 16;
+/// Most lanes.
+pub const ARGON2_LANES_MAX: u32 = 4;
+/// Most rounds of `$5$` and `$6$`: a check takes a second, and some with the longest password.
+pub const CRYPT_ROUNDS_MAX: u32 = 1_000_000;
+/// Different costs of the hashes in one accounts file. Every check computes one hash of each, so that its time
+/// does not tell which name it was for.
+pub const HASH_COSTS_MAX: usize = 4;
+
+/// How often a session that waits for its turn at the password checks asks whether its client is still there.
+pub const GATE_ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Address prefixes whose failed logins are remembered.
+pub const THROTTLE_ENTRIES: usize = 4096;
+/// Failed logins of one prefix that slow nobody down: two sessions of one who mistypes.
+pub const THROTTLE_FREE: u32 = 6;
+/// How long a prefix waits after the first failure beyond those; each further one doubles it, up to the second.
+pub const THROTTLE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// Time without a failure after which those of a prefix are forgotten.
+pub const THROTTLE_FORGET: Duration = Duration::from_secs(900);

@@ -10,7 +10,6 @@ pub mod load;
 mod load_args;
 mod problems;
 mod timeouts;
-mod units;
 pub mod url;
 
 use std::ffi::OsString;
@@ -25,7 +24,7 @@ pub use self::problems::ConfigError;
 pub(crate) use self::problems::plain;
 use self::problems::{Fault, Problems};
 pub use self::timeouts::Timeouts;
-use crate::limits;
+use crate::{limits, units};
 
 /// `--listen`: the port of the default address. Port 21 would need privileges.
 const DEFAULT_PORT: u16 = 2121;

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// Which modules each module may use besides itself. `main -> server -> session -> {data, vfs, auth,
 /// policy, config} -> proto -> limits`; the log knows how a date is written, and nothing else.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("main", &["config", "load", "logger", "server"]),
     // The load generator is a client: it knows nothing of the server.
     ("load", &["config", "proto", "limits"]),
     ("server", &["session", "config", "data", "vfs", "auth", "policy", "proto", "limits"]),
     ("session", &["data", "vfs", "auth", "policy", "config", "proto", "limits"]),
-    ("config", &["proto", "limits"]),
+    ("config", &["proto", "units", "limits"]),
     ("data", &["proto", "limits"]),
     ("vfs", &["proto", "limits"]),
-    ("auth", &["proto", "limits"]),
+    ("auth", &["proto", "units", "limits"]),
     ("policy", &["proto", "limits"]),
     ("logger", &["proto"]),
     ("proto", &["limits"]),
+    ("units", &["limits"]),
     ("limits", &[]),
 ];
 

@@ -1,4 +1,4 @@
-//! Values of flags as typed: whole numbers, sizes, times, ranges of ports, and `off`.
+//! Values as typed, in flags and in the accounts file: whole numbers, sizes, times, ranges of ports, and `off`.
 //!
 //! Pure. An error is what was expected, worded so that it can follow `"VALUE" is not `; who calls
 //! names the flag.
@@ -15,10 +15,10 @@ const SIZES: [(&str, u64); 3] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)]
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// What a value had to be.
-pub(super) type Expected = String;
+pub(crate) type Expected = String;
 
 /// A whole number within `bounds`.
-pub(super) fn count(value: &str, bounds: RangeInclusive<usize>) -> Result<usize, Expected> {
+pub(crate) fn count(value: &str, bounds: RangeInclusive<usize>) -> Result<usize, Expected> {
     digits(value)
         .and_then(|number| usize::try_from(number).ok())
         .filter(|number| bounds.contains(number))
@@ -26,7 +26,7 @@ pub(super) fn count(value: &str, bounds: RangeInclusive<usize>) -> Result<usize,
 }
 
 /// A size in bytes within `bounds`: `64K`, `64M`, `1G`, `64KiB`, or plain bytes.
-pub(super) fn size(value: &str, bounds: RangeInclusive<u64>) -> Result<u64, Expected> {
+pub(crate) fn size(value: &str, bounds: RangeInclusive<u64>) -> Result<u64, Expected> {
     let (number, unit) = number_and_unit(value);
     let factor = SIZES.iter().find(|(name, _)| unit == *name || unit.strip_suffix("iB") == Some(name));
     let factor = if unit.is_empty() { Some(1) } else { factor.map(|(_, factor)| *factor) };
@@ -39,7 +39,7 @@ pub(super) fn size(value: &str, bounds: RangeInclusive<u64>) -> Result<u64, Expe
 
 /// A time from [`limits::TIMEOUT_MIN`] to [`limits::TIMEOUT_MAX`]: `500ms`, `30s`, `5m`, `2h`,
 /// `1d`, or plain seconds.
-pub(super) fn time(value: &str) -> Result<Duration, Expected> {
+pub(crate) fn time(value: &str) -> Result<Duration, Expected> {
     let (number, unit) = number_and_unit(value);
     let unit = if unit.is_empty() { "s" } else { unit };
     let factor = TIMES.iter().find(|(name, _)| unit == *name).map(|(_, factor)| *factor);
@@ -53,7 +53,7 @@ pub(super) fn time(value: &str) -> Result<Duration, Expected> {
 }
 
 /// A range of ports, `LO-HI`, both included and neither of them 0.
-pub(super) fn ports(value: &str) -> Result<RangeInclusive<u16>, Expected> {
+pub(crate) fn ports(value: &str) -> Result<RangeInclusive<u16>, Expected> {
     value
         .split_once('-')
         .and_then(|(low, high)| Some(port(low)?..=port(high)?))
@@ -62,12 +62,12 @@ pub(super) fn ports(value: &str) -> Result<RangeInclusive<u16>, Expected> {
 }
 
 /// A port, 0 included.
-pub(super) fn port(value: &str) -> Option<u16> {
+pub(crate) fn port(value: &str) -> Option<u16> {
     digits(value).and_then(|number| u16::try_from(number).ok())
 }
 
 /// `off`, or whatever `parse` reads.
-pub(super) fn or_off<T>(value: &str, parse: impl FnOnce(&str) -> Result<T, Expected>) -> Result<Option<T>, Expected> {
+pub(crate) fn or_off<T>(value: &str, parse: impl FnOnce(&str) -> Result<T, Expected>) -> Result<Option<T>, Expected> {
     match value {
         "off" => Ok(None),
         value => parse(value).map(Some).map_err(|expected| expected + " or off"),
@@ -75,12 +75,12 @@ pub(super) fn or_off<T>(value: &str, parse: impl FnOnce(&str) -> Result<T, Expec
 }
 
 /// A size as one would type it.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     with_largest_unit(bytes, &SIZES, "")
 }
 
 /// A time as one would type it, to the millisecond.
-pub(super) fn time_text(time: Duration) -> String {
+pub(crate) fn time_text(time: Duration) -> String {
     let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     with_largest_unit(milliseconds, &TIMES, "ms")
 }

@@ -1,4 +1,24 @@
-//! From credentials to a principal. Anonymous first: `anonymous` and `ftp` are the users there are.
+//! From credentials to a principal. Anonymous first: `anonymous` and `ftp` are users without a password; all
+//! others are in the accounts file.
+
+mod account;
+mod accounts;
+mod gate;
+mod hash;
+pub mod line;
+mod throttle;
+
+pub use account::{Account, Options, Write, check_name};
+pub use accounts::{Accounts, AccountsError, Verdict};
+pub use gate::{Gate, Permit};
+pub use hash::{Cost, Hash, NotChecked, Workspace};
+pub use throttle::Throttle;
+
+/// Whether a name is one of the anonymous user's, in any case.
+#[must_use]
+pub fn is_anonymous(name: &[u8]) -> bool {
+    [b"anonymous".as_slice(), b"ftp"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
 
 /// One who may be logged in, as a user of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +68,7 @@ impl Claim {
     /// at once, so that nobody sends a password in clear for nothing.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Claim> {
-        let known = [b"anonymous".as_slice(), b"ftp"];
-        known.iter().any(|k| k.eq_ignore_ascii_case(name)).then_some(Claim::Anonymous)
+        is_anonymous(name).then_some(Claim::Anonymous)
     }
 
     /// The principal, if the password is right. Any is for the anonymous user (RFC 1635).
