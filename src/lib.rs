@@ -9,6 +9,7 @@
 //! - [`vfs`]: the only caller of the file system
 //! - [`auth`], [`policy`]: who one is, and what one may do
 //! - [`load`]: puts load on an FTP server and measures it; the server knows nothing of it
+//! - [`passwd`]: edits the accounts file; the server only reads it
 //! - [`config`]: from arguments to a validated configuration
 //! - [`proto`]: the protocol, pure
 //! - `units`: numbers, sizes and times as they are typed
@@ -20,6 +21,7 @@ pub mod data;
 pub mod limits;
 pub mod load;
 pub mod logger;
+pub mod passwd;
 pub mod policy;
 pub mod proto;
 pub mod server;

@@ -1,7 +1,7 @@
 //! plimsoll, the program: arguments, configuration, log, server, exit code.
 
 use plimsoll::config::{Invocation, from_arguments};
-use plimsoll::{load, logger, server::Server};
+use plimsoll::{load, logger, passwd, server::Server};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         Ok(Invocation::Load(asked)) => match load::run(&asked) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&error.to_string(), error.exit_code()),
+        },
+        Ok(Invocation::Passwd(asked)) => match passwd::run(&asked) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string(), error.exit_code()),
         },
         Err(error) => fail(&error.to_string(), error.exit_code()),

@@ -130,3 +130,94 @@ impl Drop for Place<'_> {
         state.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Barrier, mpsc};
+
+    use super::*;
+    use crate::auth::hash::Hash;
+
+    const HASH: &str = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
+
+    #[test]
+    fn sixty_four_checks_at_once_have_as_many_permits_and_as_much_memory_as_there_are() {
+        for permits in [1, 3] {
+            let gate = Gate::new(permits);
+            let (inside, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+            let (start, hash) = (Barrier::new(64), Hash::parse(HASH).unwrap());
+            thread::scope(|scope| {
+                for _ in 0..64 {
+                    scope.spawn(|| {
+                        start.wait();
+                        let mut permit = gate.enter(|| true).unwrap();
+                        most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                        assert!(!hash.check(b"secret", permit.workspace()).unwrap());
+                        inside.fetch_sub(1, SeqCst);
+                        done.fetch_add(1, SeqCst);
+                    });
+                }
+            });
+            assert_eq!(done.into_inner(), 64);
+            assert!(most.into_inner() <= permits);
+            let state = gate.state.lock();
+            assert_eq!((state.free.len(), state.queue.len()), (permits, 0));
+            let held: usize = state.free.iter().map(Workspace::bytes).sum();
+            assert!(held <= permits * hash.cost().memory() && held > 0, "{held}");
+        }
+    }
+
+    #[test]
+    fn all_permits_can_be_had_at_once_and_no_more() {
+        let gate = Gate::new(2);
+        let permits = (gate.enter(|| false).unwrap(), gate.enter(|| false).unwrap());
+        assert!(gate.enter(|| false).is_none());
+        drop(permits);
+        assert!(gate.enter(|| false).is_some());
+        assert_eq!((gate.permits(), gate.waiting(), Gate::new(0).permits()), (2, 0, 1));
+    }
+
+    #[test]
+    fn those_who_wait_come_in_their_order() {
+        let gate = Gate::new(1);
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            let permit = gate.enter(|| true).unwrap();
+            for number in 0..8 {
+                let (gate, tell) = (&gate, tell.clone());
+                scope.spawn(move || {
+                    let _permit = gate.enter(|| true).unwrap();
+                    tell.send(number).unwrap();
+                });
+                while gate.waiting() <= number {
+                    thread::yield_now();
+                }
+            }
+            drop(permit);
+        });
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_who_gives_up_or_panics_keeps_nobody_behind() {
+        let gate = Gate::new(1);
+        let permit = gate.enter(|| true).unwrap();
+        let mut asked = 0;
+        let given_up = gate.enter(|| {
+            asked += 1;
+            asked < 2
+        });
+        assert!(given_up.is_none() && asked == 2);
+        assert!(catch_unwind(AssertUnwindSafe(|| gate.enter(|| panic!("while it waits")).is_some())).is_err());
+        assert_eq!(gate.waiting(), 0);
+        drop(permit);
+        let inside = catch_unwind(AssertUnwindSafe(|| {
+            let _permit = gate.enter(|| false);
+            panic!("while it checks");
+        }));
+        assert!(inside.is_err());
+        assert!(gate.enter(|| false).is_some());
+    }
+}

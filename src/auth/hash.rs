@@ -1,31 +1,28 @@
 //! Password hashes: argon2id in PHC form, and `$5$` and `$6$` of crypt(3).
 //!
-//! Owns which hashes are taken, what each costs, and the memory in which they are computed. Every hash that
+//! Owns which hashes are taken, and the memory in which they are computed. Every hash that
 //! exists is within the bounds of [`limits`]; comparisons take the same time wherever the difference is. Never
 //! sees a name, and never keeps a password.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64ct::{Base64ShaCrypt, Base64Unpadded, Encoding};
 use ctutils::CtEq;
-use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
+use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt, password_hash};
 
+use super::cost::{Cost, OUTPUT_MADE, SALT_MADE};
 use crate::limits;
 
 /// Lengths of an argon2 salt and of its hash, in bytes (RFC 9106 §3.1 has no upper ones worth the name).
-const SALT_BYTES: std::ops::RangeInclusive<usize> = 8..=48;
-const OUTPUT_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
-/// Lengths of those that are made here (RFC 9106 §4).
-const SALT_MADE: usize = 16;
-const OUTPUT_MADE: usize = 32;
+const SALT_BYTES: RangeInclusive<usize> = 8..=48;
+const OUTPUT_BYTES: RangeInclusive<usize> = 16..=64;
 /// Bytes of a salt of crypt(3).
-const CRYPT_SALT_BYTES: std::ops::RangeInclusive<usize> = 1..=16;
+const CRYPT_SALT_BYTES: RangeInclusive<usize> = 1..=16;
 /// Rounds of crypt(3) where the hash does not tell, and the least that there can be.
 const CRYPT_ROUNDS: u32 = 5_000;
 const CRYPT_ROUNDS_MIN: u32 = 1_000;
-/// What a hash other than argon2 needs for a moment, in bytes: it works on the stack.
-const CRYPT_MEMORY: usize = 4 * 1024;
 
 /// A password hash that can be checked.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,91 +39,6 @@ enum Form {
     },
     /// As it stands in the file.
     Crypt(Box<str>),
-}
-
-/// All that the work of a check depends on, besides the password. Two hashes of one cost are told apart by no
-/// clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cost {
-    /// Memory in KiB, passes, lanes, bytes of the salt and of the hash.
-    Argon2id {
-        /// KiB.
-        memory: u32,
-        /// Passes over it.
-        passes: u32,
-        /// Lanes.
-        lanes: u32,
-        /// Bytes.
-        salt: usize,
-        /// Bytes.
-        output: usize,
-    },
-    /// `$5$`, by rounds and bytes of the salt.
-    Sha256 {
-        /// Rounds.
-        rounds: u32,
-        /// Bytes.
-        salt: usize,
-    },
-    /// `$6$`, likewise.
-    Sha512 {
-        /// Rounds.
-        rounds: u32,
-        /// Bytes.
-        salt: usize,
-    },
-}
-
-impl Cost {
-    /// The cost of what [`Hash::make`] makes.
-    pub const MADE: Cost = Cost::Argon2id {
-        memory: limits::ARGON2_MEMORY,
-        passes: limits::ARGON2_PASSES,
-        lanes: limits::ARGON2_LANES,
-        salt: SALT_MADE,
-        output: OUTPUT_MADE,
-    };
-
-    /// Bytes of memory that one check takes.
-    #[must_use]
-    pub fn memory(self) -> usize {
-        match self {
-            Cost::Argon2id { memory, .. } => usize::try_from(memory).unwrap_or(usize::MAX).saturating_mul(1024),
-            Cost::Sha256 { .. } | Cost::Sha512 { .. } => CRYPT_MEMORY,
-        }
-    }
-
-    /// The name of the algorithm, as people know it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Cost::Argon2id { .. } => "argon2id",
-            Cost::Sha256 { .. } => "sha256-crypt",
-            Cost::Sha512 { .. } => "sha512-crypt",
-        }
-    }
-
-    /// A hash that costs just this much and is that of no password.
-    #[must_use]
-    pub fn decoy(self) -> Hash {
-        let crypt = |id: char, rounds: u32, salt: usize, digits: usize| {
-            Form::Crypt(format!("${id}$rounds={rounds}${}${}", ".".repeat(salt), ".".repeat(digits)).into())
-        };
-        let form = match self {
-            Cost::Argon2id { salt, output, .. } => {
-                Form::Argon2id { salt: vec![0; salt].into(), output: vec![0; output].into() }
-            }
-            Cost::Sha256 { rounds, salt } => crypt('5', rounds, salt, Digest::Sha256.digits()),
-            Cost::Sha512 { rounds, salt } => crypt('6', rounds, salt, Digest::Sha512.digits()),
-        };
-        Hash { cost: self, form }
-    }
-
-    /// argon2, set to this cost.
-    fn argon2(memory: u32, passes: u32, lanes: u32, output: usize) -> Result<Argon2<'static>, NotChecked> {
-        let params = Params::new(memory, passes, lanes, Some(output)).map_err(|_| NotChecked)?;
-        Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-    }
 }
 
 /// The two digests of crypt(3).
@@ -180,6 +92,22 @@ impl fmt::Debug for Workspace {
 }
 
 impl Hash {
+    /// A hash that costs just this much and is that of no password.
+    #[must_use]
+    pub fn decoy(cost: Cost) -> Hash {
+        let crypt = |id: char, rounds: u32, salt: usize, digits: usize| {
+            Form::Crypt(format!("${id}$rounds={rounds}${}${}", ".".repeat(salt), ".".repeat(digits)).into())
+        };
+        let form = match cost {
+            Cost::Argon2id { salt, output, .. } => {
+                Form::Argon2id { salt: vec![0; salt].into(), output: vec![0; output].into() }
+            }
+            Cost::Sha256 { rounds, salt } => crypt('5', rounds, salt, Digest::Sha256.digits()),
+            Cost::Sha512 { rounds, salt } => crypt('6', rounds, salt, Digest::Sha512.digits()),
+        };
+        Hash { cost, form }
+    }
+
     /// Reads a hash as it stands in a file.
     ///
     /// # Errors
@@ -199,7 +127,7 @@ impl Hash {
     /// # Errors
     /// [`NotChecked`] where the system has no memory for it.
     pub fn make(password: &[u8], salt: [u8; SALT_MADE], workspace: &mut Workspace) -> Result<Hash, NotChecked> {
-        let mut hash = Cost::MADE.decoy();
+        let mut hash = Hash::decoy(Cost::MADE);
         let mut output = [0; OUTPUT_MADE];
         hash.compute(password, &salt, &mut output, workspace)?;
         hash.form = Form::Argon2id { salt: salt.into(), output: output.into() };
@@ -226,7 +154,11 @@ impl Hash {
             }
             Form::Crypt(text) => {
                 let hash = PasswordHashRef::new(text).map_err(|_| NotChecked)?;
-                Ok(ShaCrypt::default().verify_password(password, hash).is_ok())
+                match ShaCrypt::default().verify_password(password, hash) {
+                    Ok(()) => Ok(true),
+                    Err(password_hash::Error::PasswordInvalid) => Ok(false),
+                    Err(_) => Err(NotChecked),
+                }
             }
         }
     }
@@ -241,7 +173,8 @@ impl Hash {
         let Cost::Argon2id { memory, passes, lanes, .. } = self.cost else {
             return Err(NotChecked);
         };
-        let argon2 = Cost::argon2(memory, passes, lanes, output.len())?;
+        let params = Params::new(memory, passes, lanes, Some(output.len())).map_err(|_| NotChecked)?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let blocks = workspace.blocks(argon2.params().block_count()).ok_or(NotChecked)?;
         argon2.hash_password_into_with_memory(password, salt, output, blocks).map_err(|_| NotChecked)
     }
@@ -300,7 +233,7 @@ fn argon2id(text: &str) -> Result<Hash, String> {
     Ok(Hash { cost, form: Form::Argon2id { salt, output } })
 }
 
-fn base64(what: &str, text: &str, bytes: &std::ops::RangeInclusive<usize>) -> Result<Box<[u8]>, String> {
+fn base64(what: &str, text: &str, bytes: &RangeInclusive<usize>) -> Result<Box<[u8]>, String> {
     let fault = || format!("the {what} of argon2 is from {} to {} bytes in base64", bytes.start(), bytes.end());
     // Four digits for three bytes.
     if text.len() > bytes.end().div_ceil(3) * 4 {
@@ -349,10 +282,7 @@ fn number(text: &str) -> Option<u32> {
 
 /// A few characters of what was found.
 fn shown(text: &str) -> String {
-    let mut out = String::new();
-    let few = text.char_indices().nth(20).map_or(text, |(end, _)| text.get(..end).unwrap_or(text));
-    let _ = write!(out, "{few:?}");
-    out
+    format!("{:?}", text.chars().take(20).collect::<String>())
 }
 
 #[cfg(test)]
@@ -361,10 +291,24 @@ mod tests {
 
     use super::*;
 
-    /// The password of each is `secret`; made by openssl, by the specification of SHA-crypt, and by argon2(1).
-    pub(crate) const SHA512: &str =
-        "$6$abcd$2xnokga/nDtRjwwaEJ4P2es2v4q8kfckDGncd4naCsE699Y0JnDNWStYgMPa.X.VcIxFM3oLKIRKkAYD33oqG.";
-    const SHA256: &str = "$5$2pL65JSpZSzDnDBo$0QDJcJmKB4zilR1nO3j3fPBnBlZ6Nw/dYnKJtHrC.tA";
+    /// Hashes and their passwords: of the reference implementation of argon2, of the specification of
+    /// SHA-crypt, and of `openssl passwd`.
+    const KNOWN: [(&str, &[u8]); 7] = [
+        ("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", b"password"),
+        ("$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", b"password"),
+        ("$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc", b"password"),
+        ("$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5", b"Hello world!"),
+        (
+            "$6$rounds=10000$saltstringsaltst$OW1/O6BYHV6BcXZu8QVeXbDWra3Oeqh0sbHbbMCVNSnCM/UrjmM0Dp8vOuZeHBy/YTBmSK6H\
+             9qs/y3RnOaw5v.",
+            b"Hello world!",
+        ),
+        ("$6$abcd$2xnokga/nDtRjwwaEJ4P2es2v4q8kfckDGncd4naCsE699Y0JnDNWStYgMPa.X.VcIxFM3oLKIRKkAYD33oqG.", b"secret"),
+        ("$5$2pL65JSpZSzDnDBo$0QDJcJmKB4zilR1nO3j3fPBnBlZ6Nw/dYnKJtHrC.tA", b"secret"),
+    ];
+
+    /// The cheapest there is.
+    const CHEAP: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
 
     fn check(hash: &str, password: &[u8]) -> bool {
         Hash::parse(hash).unwrap().check(password, &mut Workspace::default()).unwrap()
@@ -372,11 +316,140 @@ mod tests {
 
     #[test]
     fn the_right_password_and_no_other() {
-        for hash in [SHA512, SHA256] {
-            assert!(check(hash, b"secret"), "{hash}");
-            for wrong in [&b""[..], b"Secret", b"secret ", b"secret\0", b"secre"] {
+        for (hash, password) in KNOWN {
+            assert!(check(hash, password), "{hash}");
+            let mut longer = password.to_vec();
+            longer.push(0);
+            for wrong in [b"".as_slice(), b"passwore", b"Secret", &longer, &password[1..]] {
                 assert!(!check(hash, wrong), "{hash}: {wrong:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_right_and_written_as_it_is_read() {
+        let mut workspace = Workspace::default();
+        let hash = Hash::make(b"secret", [7; 16], &mut workspace).unwrap();
+        let text = hash.to_string();
+        assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$"), "{text}");
+        assert_eq!(Hash::parse(&text).as_ref(), Ok(&hash));
+        assert_eq!((hash.cost(), hash.cost().memory()), (Cost::MADE, 19 << 20));
+        assert!(hash.check(b"secret", &mut workspace).unwrap());
+        assert!(!hash.check(b"secreu", &mut workspace).unwrap());
+        for (known, _) in KNOWN {
+            assert_eq!(Hash::parse(known).unwrap().to_string(), known);
+        }
+        assert_ne!(Hash::make(b"secret", [8; 16], &mut workspace).unwrap().to_string(), text);
+        assert!(!format!("{hash:?}").contains("BwcH"), "{hash:?}");
+    }
+
+    #[test]
+    fn the_memory_of_a_check_is_kept_for_the_next_and_grows_only_for_a_dearer_one() {
+        let mut workspace = Workspace::default();
+        let hash = |memory| Hash::parse(&CHEAP.replace("m=8", &format!("m={memory}"))).unwrap();
+        for (memory, held) in [(64, 64), (8, 64), (64, 64), (100, 100), (8, 100)] {
+            hash(memory).check(b"x", &mut workspace).unwrap();
+            assert_eq!(workspace.bytes(), held * 1024);
+            assert_eq!(hash(memory).cost().memory(), memory * 1024);
+        }
+    }
+
+    #[test]
+    fn a_check_fits_the_smallest_stack() {
+        let stack = usize::try_from(limits::STACK_SIZE_MIN).unwrap();
+        let all = || KNOWN.iter().skip(1).filter(|(hash, password)| check(hash, password)).count();
+        let thread = std::thread::Builder::new().stack_size(stack).spawn(all).unwrap();
+        assert_eq!(thread.join().unwrap(), KNOWN.len() - 1);
+    }
+
+    #[test]
+    fn a_decoy_costs_the_same_and_is_no_hash() {
+        for (hash, password) in KNOWN {
+            let cost = Hash::parse(hash).unwrap().cost();
+            let decoy = Hash::decoy(cost);
+            assert_eq!(decoy.cost(), cost);
+            assert_eq!(Hash::parse(&decoy.to_string()).map(|hash| hash.cost()), Ok(cost), "{decoy}");
+            assert!(!decoy.check(password, &mut Workspace::default()).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_told_without_the_hash() {
+        let sha = |start: &str| format!("{start}${}", ".".repeat(86));
+        let argon2 = |from: &str, to: &str| CHEAP.replace(from, to);
+        let cases = [
+            (String::new(), "the hash is none of $argon2id$, $6$ and $5$"),
+            ("secret".to_owned(), "the hash is none of"),
+            ("$1$abcdefgh$hAFhYp4bHbxMvJ7GrMSy81".to_owned(), "the hash is none of"),
+            ("$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe".to_owned(), "the hash is none of"),
+            (argon2("argon2id", "argon2i"), "only the argon2id kind"),
+            (argon2("v=19", "v=16"), "argon2 of version 19 is taken, and not \"v=16\""),
+            (argon2("v=19$", ""), "an argon2id hash is"),
+            (argon2("m=8,t=1", "t=1,m=8"), "an argon2id hash is"),
+            (argon2("p=1", "p=1,data=eA"), "an argon2id hash is"),
+            (argon2("m=8", "m=08"), "an argon2id hash is"),
+            (argon2("m=8", "m=+8"), "an argon2id hash is"),
+            (argon2("m=8", "m=4294967296"), "an argon2id hash is"),
+            (argon2("m=8", "m=7"), "argon2 with m=7: from 8 to 65536 is taken"),
+            (argon2("m=8", "m=65537"), "argon2 with m=65537: from 8 to 65536 is taken"),
+            (argon2("t=1", "t=0"), "argon2 with t=0: from 1 to 16 is taken"),
+            (argon2("t=1", "t=17"), "argon2 with t=17: from 1 to 16 is taken"),
+            (argon2("p=1", "p=5"), "argon2 with p=5: from 1 to 4 is taken"),
+            (argon2("p=1", "p=2"), "argon2 with m=8: from 16 to 65536 is taken"),
+            (argon2("c29tZXNhbHQ", "c29tZXNh"), "the salt of argon2 is from 8 to 48 bytes in base64"),
+            (argon2("c29tZXNhbHQ", "c29tZXNhbHR"), "the salt of argon2 is"),
+            (argon2("c29tZXNhbHQ", "c29t ZXNhbH"), "the salt of argon2 is"),
+            (argon2("c29tZXNhbHQ", &"A".repeat(1 << 20)), "the salt of argon2 is"),
+            (argon2("AAAA", ""), "the hash of argon2 is from 16 to 64 bytes in base64"),
+            (CHEAP.to_owned() + "$", "an argon2id hash is"),
+            (sha("$6$"), "the salt of a hash of this kind is 1 to 16"),
+            (sha("$6$abcdefghijklmnopq"), "the salt of a hash of this kind is 1 to 16"),
+            (sha("$6$ab*d"), "the salt of a hash of this kind is 1 to 16"),
+            (sha("$6$rounds=999$abcd"), "rounds from 1000 to 1000000 are taken"),
+            (sha("$6$rounds=1000001$abcd"), "rounds from 1000 to 1000000 are taken"),
+            (sha("$6$rounds=05000$abcd"), "rounds from 1000 to 1000000 are taken"),
+            (sha("$6$rounds=$abcd"), "rounds from 1000 to 1000000 are taken"),
+            ("$6$rounds=5000".to_owned(), "a hash of this kind is $6$rounds=ROUNDS$SALT$HASH"),
+            ("$6$abcd".to_owned(), "a hash of this kind is $6$SALT$HASH"),
+            (sha("$6$abcd") + ".", "a hash of this kind ends in 86 characters"),
+            (sha("$6$abcd") + "$", "a hash of this kind ends in 86 characters"),
+            (sha("$5$abcd"), "a hash of this kind ends in 43 characters"),
+            (sha("$6$abcd").replace("...", "..\u{e9}"), "a hash of this kind ends in 86 characters"),
+        ];
+        for (text, expected) in cases {
+            let fault = Hash::parse(&text).unwrap_err();
+            assert!(fault.starts_with(expected), "{text:.80}: {fault}");
+            assert!(fault.len() < 120 && !fault.contains("...."), "{fault}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_whatever_is_taken_can_be_checked(
+            known in 1..KNOWN.len(),
+            cut in any::<prop::sample::Index>(),
+            put in "[$,=.vmtp0-9A-Za-z/]{0,3}",
+            taken in 0..4_usize,
+        ) {
+            let text = KNOWN[known].0;
+            let cut = cut.index(text.len());
+            let rest = text.get(cut + taken..).unwrap_or_default();
+            let text = format!("{}{put}{rest}", &text[..cut]);
+            if let Ok(hash) = Hash::parse(&text) {
+                prop_assert_eq!(hash.to_string(), text.clone());
+                let affordable = match hash.cost() {
+                    Cost::Argon2id { memory, passes, .. } => memory * passes < 4096,
+                    Cost::Sha256 { rounds, .. } | Cost::Sha512 { rounds, .. } => rounds <= 20_000,
+                };
+                if affordable {
+                    prop_assert!(hash.check(b"secret", &mut Workspace::default()).is_ok(), "{}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,200}", start in "\\$(argon2id|5|6)\\$") {
+            let _ = (Hash::parse(&text), Hash::parse(&(start + &text)));
         }
     }
 }

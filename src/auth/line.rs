@@ -2,8 +2,9 @@
 //!
 //! Pure. Owns the form; what an option means is the account's.
 
-use super::account::{Options, check_name};
+use super::account::check_name;
 use super::hash::Hash;
+use super::options::Options;
 use crate::limits;
 
 /// What a line holds.
@@ -79,4 +80,100 @@ pub fn format(name: &str, hash: &Hash, options: &Options) -> Vec<u8> {
         line.extend_from_slice(&options);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
+
+    fn with(rest: &str) -> Vec<u8> {
+        format!("alice:{HASH}{rest}").into_bytes()
+    }
+
+    #[test]
+    fn a_line_is_an_account_or_nothing() {
+        for line in ["", "  ", "\t", "#", "# alice:x", "#\u{7}\u{e9}"] {
+            assert_eq!(parse(line.as_bytes()), Ok(Line::Comment), "{line:?}");
+        }
+        for rest in ["", ":write=all", ":root=/a:b,from=2001:db8::/32"] {
+            let line = with(rest);
+            let Ok(Line::Account { name, hash, options }) = parse(&line) else { panic!("{rest}") };
+            assert_eq!((name, hash.to_string().as_str()), ("alice", HASH));
+            assert_eq!(format(name, &hash, &options), line);
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_told_and_never_the_hash() {
+        let cases: [(Vec<u8>, &[&str]); 13] = [
+            (b"alice".to_vec(), &["an account is NAME:HASH or"]),
+            (b" # comment".to_vec(), &["an account is NAME:HASH or"]),
+            (b":".to_vec(), &["the name is empty", "the hash is empty"]),
+            (format!(":{HASH}").into_bytes(), &["the name is empty"]),
+            (b"alice:".to_vec(), &["the hash is empty"]),
+            (b"alice::write=all".to_vec(), &["the hash is empty"]),
+            (b"alice:sesame".to_vec(), &["the hash is none of"]),
+            (b"alice:\xff".to_vec(), &["the hash is not ASCII"]),
+            (
+                b"al\xffice:sesame:x".to_vec(),
+                &["the name is not UTF-8", "the hash is none of", "\"x\" is not key=value"],
+            ),
+            (with(":"), &["nothing follows the second colon"]),
+            (with("\r"), &["holds the control character '\\r'"]),
+            (with(":root=/a\0b"), &["holds the control character '\\0'"]),
+            (with(&format!(":root=/{}", "x".repeat(limits::ACCOUNT_LINE_MAX))), &["a line of more than 12288 bytes"]),
+        ];
+        for (line, expected) in cases {
+            let faults = parse(&line).unwrap_err();
+            assert_eq!(faults.len(), expected.len(), "{faults:?}");
+            for (fault, expected) in faults.iter().zip(expected) {
+                assert!(fault.starts_with(expected), "{fault:?} should begin with {expected:?}");
+                assert!(!fault.contains("sesame"), "{fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_path_fits_a_line() {
+        let path = format!("/{}", ",".repeat(limits::PATH_MAX - 2));
+        let mut options = Options::default();
+        options.set("root", path.as_bytes()).unwrap();
+        let hash = Hash::parse(HASH).unwrap();
+        let line = format(&"x".repeat(limits::ACCOUNT_NAME_MAX), &hash, &options);
+        assert!(parse(&line).is_ok());
+    }
+
+    #[test]
+    fn lines_end_with_a_line_feed() {
+        let of = |text: &'static str| lines(text.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(of("a\nb"), [b"a", b"b"]);
+        assert_eq!(of("a\nb\n"), [b"a", b"b"]);
+        assert_eq!(of("a\n\n"), [b"a".as_slice(), b""]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = parse(&bytes);
+            let mut line = with(":");
+            line.extend_from_slice(&bytes);
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn what_is_taken_reads_back_as_written(name in "[^:\\s#\\x00-\\x1f\\x7f]{1,16}", root in "/[a-z,:\\\\é]{0,9}") {
+            let mut options = Options::default();
+            options.set("root", root.as_bytes()).unwrap();
+            let hash = Hash::parse(HASH).unwrap();
+            let line = format(&name, &hash, &options);
+            match parse(&line) {
+                Ok(read) => prop_assert_eq!(read, Line::Account { name: &name, hash, options }),
+                Err(faults) => prop_assert!(check_name(&name).is_err(), "{:?}", faults),
+            }
+        }
+    }
 }

@@ -3,15 +3,19 @@
 
 mod account;
 mod accounts;
+mod cost;
 mod gate;
 mod hash;
 pub mod line;
+mod options;
 mod throttle;
 
-pub use account::{Account, Options, Write, check_name};
+pub use account::{Account, check_name};
 pub use accounts::{Accounts, AccountsError, Verdict};
+pub use cost::Cost;
 pub use gate::{Gate, Permit};
-pub use hash::{Cost, Hash, NotChecked, Workspace};
+pub use hash::{Hash, NotChecked, Workspace};
+pub use options::{Options, Write};
 pub use throttle::Throttle;
 
 /// Whether a name is one of the anonymous user's, in any case.

@@ -110,3 +110,107 @@ fn prefix(address: IpAddr) -> u128 {
         IpAddr::V6(address) => u128::from(address) >> 64 << 64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::limits::THROTTLE_ENTRIES;
+
+    fn v4(number: u32) -> IpAddr {
+        Ipv4Addr::from(number).into()
+    }
+
+    fn fail(throttle: &Throttle, address: IpAddr, times: u32, now: Instant) {
+        (0..times).for_each(|_| throttle.failed(address, now));
+    }
+
+    #[test]
+    fn the_first_failures_cost_nothing_and_the_further_ones_double_the_wait() {
+        let (throttle, start) = (Throttle::new(THROTTLE_ENTRIES), Instant::now());
+        fail(&throttle, v4(1), THROTTLE_FREE, start);
+        assert!(throttle.may_try(v4(1), start));
+        let mut now = start;
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            throttle.failed(v4(1), now);
+            assert!(!throttle.may_try(v4(1), now + Duration::from_millis(seconds * 1000 - 1)), "{seconds}");
+            now += Duration::from_secs(seconds);
+            assert!(throttle.may_try(v4(1), now), "{seconds}");
+            assert!(throttle.may_try(v4(2), now));
+        }
+        fail(&throttle, v4(3), 1_000, start);
+        assert!(throttle.may_try(v4(3), start + THROTTLE_WAIT.1));
+    }
+
+    #[test]
+    fn a_prefix_that_was_quiet_for_long_is_forgotten_and_no_sooner() {
+        let (throttle, start) = (Throttle::new(THROTTLE_ENTRIES), Instant::now());
+        fail(&throttle, v4(1), THROTTLE_FREE, start);
+        let just_before = start + THROTTLE_FORGET - Duration::from_millis(1);
+        throttle.failed(v4(1), just_before);
+        assert!(!throttle.may_try(v4(1), just_before));
+        let quiet = just_before + THROTTLE_FORGET;
+        fail(&throttle, v4(1), THROTTLE_FREE, quiet);
+        assert!(throttle.may_try(v4(1), quiet));
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64_and_an_ipv4_client_is_one_over_either_socket() {
+        let (throttle, now) = (Throttle::new(THROTTLE_ENTRIES), Instant::now());
+        let v6 = |text: &str| IpAddr::from(text.parse::<Ipv6Addr>().unwrap());
+        for host in 0..u16::try_from(THROTTLE_FREE + 1).unwrap() {
+            throttle.failed(Ipv6Addr::new(0x2001, 0xdb8, 0, 7, 0, 0, host, 1).into(), now);
+        }
+        assert!(!throttle.may_try(v6("2001:db8:0:7:ffff::9"), now));
+        assert!(throttle.may_try(v6("2001:db8:0:8::9"), now));
+        fail(&throttle, v6("::ffff:192.0.2.1"), THROTTLE_FREE + 1, now);
+        assert!(!throttle.may_try(v6("::ffff:192.0.2.1").to_canonical(), now));
+        assert!(throttle.may_try(v6("::"), now));
+    }
+
+    #[test]
+    fn who_has_to_wait_is_not_pushed_out_and_the_least_recent_of_the_others_is() {
+        let (throttle, start) = (Throttle::new(4), Instant::now());
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        fail(&throttle, v4(0), 100, start);
+        for number in 1..4 {
+            fail(&throttle, v4(number), THROTTLE_FREE, start + second * number);
+        }
+        // The fifth takes the place of the first that does not wait; one more failure blocks each of the others.
+        throttle.failed(v4(9), start + second * 5);
+        for number in [2, 3] {
+            throttle.failed(v4(number), start + second * 6);
+            assert!(!throttle.may_try(v4(number), start + second * 6), "{number}");
+        }
+        throttle.failed(v4(1), start + second * 6);
+        assert!(throttle.may_try(v4(1), start + second * 6));
+        assert!(!throttle.may_try(v4(0), start + second * 6));
+        assert!(throttle.may_try(v4(0), start + hour));
+    }
+
+    #[test]
+    fn a_full_table_lets_no_newcomer_guess_until_somebody_has_waited() {
+        let (throttle, start) = (Throttle::new(4), Instant::now());
+        for number in 0..4 {
+            fail(&throttle, v4(number), THROTTLE_FREE + 1 + number, start);
+        }
+        assert!(!throttle.may_try(v4(9), start));
+        fail(&throttle, v4(9), 100, start);
+        let first_is_free = start + THROTTLE_WAIT.0;
+        assert!(throttle.may_try(v4(9), first_is_free));
+        for number in 1..4 {
+            assert!(!throttle.may_try(v4(number), first_is_free), "{number}");
+        }
+    }
+
+    #[test]
+    fn the_table_does_not_grow() {
+        let (throttle, now) = (Throttle::new(THROTTLE_ENTRIES), Instant::now());
+        (0..100_000).for_each(|number| throttle.failed(v4(number), now));
+        assert_eq!(throttle.table.lock().len(), THROTTLE_ENTRIES);
+        let many = Throttle::new(17);
+        (0..1_000).for_each(|number| fail(&many, v4(number), 99, now));
+        assert_eq!(many.table.lock().len(), 32);
+    }
+}

@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality, SubCommandInfo};
 
 use super::load_args::LoadArgs;
+use super::passwd_args::PasswdArgs;
 
 /// The name under which help, version and errors speak of the program.
 const PROGRAM: &str = "plimsoll";
@@ -31,6 +32,7 @@ struct Plimsoll {
 enum Command {
     Serve(ServeArgs),
     Load(LoadArgs),
+    Passwd(PasswdArgs),
 }
 
 /// serve a folder over FTP
@@ -164,6 +166,8 @@ pub(super) enum Typed {
     Serve(Box<ServeArgs>, Option<OsString>),
     /// A load, with its URL or folder byte for byte as it was typed.
     Load(Box<LoadArgs>, Option<OsString>),
+    /// Work on an accounts file, with its path byte for byte as it was typed.
+    Passwd(Box<PasswdArgs>, Option<OsString>),
 }
 
 /// Reads the arguments that follow the program's name.
@@ -180,9 +184,11 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Typed, 
     };
     match typed.command {
         _ if typed.version => Ok(Typed::Print(version())),
-        Some(Command::Serve(ServeArgs { version: true, .. }) | Command::Load(LoadArgs { version: true, .. })) => {
-            Ok(Typed::Print(version()))
-        }
+        Some(
+            Command::Serve(ServeArgs { version: true, .. })
+            | Command::Load(LoadArgs { version: true, .. })
+            | Command::Passwd(PasswdArgs { version: true, .. }),
+        ) => Ok(Typed::Print(version())),
         Some(Command::Serve(args)) => {
             // argh has counted the operands; their bytes are those that the split kept.
             let root = args.root.as_ref().and(operands.into_iter().next());
@@ -191,6 +197,10 @@ pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Typed, 
         Some(Command::Load(args)) => {
             let target = args.target.as_ref().and(operands.into_iter().next());
             Ok(Typed::Load(Box::new(args), target))
+        }
+        Some(Command::Passwd(args)) => {
+            let file = args.operands.first().and(operands.into_iter().next());
+            Ok(Typed::Passwd(Box::new(args), file))
         }
         None => Err(vec![format!("no command given: try \"{PROGRAM} serve [ROOT]\" or \"{PROGRAM} --help\"")]),
     }

@@ -8,6 +8,8 @@ mod args;
 mod banner;
 pub mod load;
 mod load_args;
+pub mod passwd;
+mod passwd_args;
 mod problems;
 mod timeouts;
 pub mod url;
@@ -57,6 +59,7 @@ where
         Ok(Typed::Print(text)) => Ok(Invocation::Print(text)),
         Ok(Typed::Serve(args, root)) => Config::new(*args, root).map(Invocation::Serve),
         Ok(Typed::Load(args, target)) => load::Load::new(*args, target).map(Invocation::Load),
+        Ok(Typed::Passwd(args, file)) => passwd::Passwd::new(*args, file).map(Invocation::Passwd),
         Err(lines) => Err(ConfigError::usage(lines)),
     }
 }
@@ -68,6 +71,8 @@ pub enum Invocation {
     Serve(Config),
     /// Load a server.
     Load(load::Load),
+    /// Work on an accounts file.
+    Passwd(passwd::Passwd),
     /// Print this text, help or the version, to standard output and exit with 0. It ends with a
     /// line end.
     Print(String),

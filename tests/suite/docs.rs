@@ -104,7 +104,7 @@ fn flags_of_help(command: &str) -> BTreeMap<String, String> {
             }
         }
     }
-    assert!(texts.len() > 14, "{help}");
+    assert!(texts.len() > 12, "{help}");
     texts
         .into_iter()
         .map(|(name, text)| {
@@ -157,6 +157,17 @@ fn the_flags_of_load_are_told_with_the_same_defaults() {
         }
     }
     assert!(seen > 5, "the documents give examples");
+}
+
+#[test]
+fn the_flags_of_passwd_are_told_with_the_same_defaults() {
+    let text = section(&read("docs/OPERATIONS.md"), "Accounts");
+    let flags = flags_of_help("passwd");
+    assert_eq!(flags_told(&text), flags);
+    let examples = text.lines().filter(|line| line.contains("plimsoll passwd /"));
+    let words = examples.flat_map(|line| line.split([' ', '=']).filter(|word| word.starts_with("--")));
+    let given: BTreeSet<&str> = words.collect();
+    assert!(given.len() > 4 && given.iter().all(|flag| flags.contains_key(*flag)), "{given:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod flags;
 mod link_local;
 mod load;
 mod parser;
+mod passwd;
 mod structure;
 mod transcript;
 mod verbs;
