@@ -188,6 +188,24 @@ mod tests {
         assert_eq!((timestamp(&first), timestamp(&last)), (Some(FIRST), Some(LAST)));
     }
 
+    /// All 3,652,059 of them: what is wrong with one day in a century is not found by chance.
+    #[test]
+    fn each_day_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1, 1, 1);
+        for midnight in (FIRST..=LAST).step_by(86_400) {
+            let at = civil(midnight);
+            assert_eq!((at.year, at.month, at.day), (year, month, day), "{midnight}");
+            day += 1;
+            if day > days_in_month(year, month) {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+        assert_eq!((year, month, day), (10_000, 1, 1));
+    }
+
     #[test]
     fn every_400th_year_has_a_leap_day_after_all() {
         let leap_day = |year| timestamp(&Civil { year, month: 2, day: 29, hour: 0, minute: 0, second: 0 });
