@@ -5,6 +5,7 @@
 //! sessions begin at given times, and their times count from then, whether or not a client was free: what a
 //! server makes its visitors wait can't hide.
 
+pub mod axis;
 pub mod client;
 pub mod crowd;
 pub mod fault;

@@ -204,6 +204,7 @@ pub fn json(load: &Load, outcome: &Outcome) -> String {
     let mut series = Object::new();
     series.decimal("step_s", Some(seen.series.step().as_secs_f64()));
     series.member("succeeded", &list(seen.series.succeeded().iter().map(u64::to_string)));
+    series.member("lost", &list(seen.series.lost().iter().map(u64::to_string)));
     object.member("over_time", &series.end());
     object.end() + "\n"
 }
