@@ -30,6 +30,9 @@ const NARROW: usize = 8;
 /// Sessions that a 99th percentile needs, so that it is not just the worst few.
 pub const SESSIONS_MIN: u64 = 1000;
 
+/// One in so many clients may be back before the server has let go of its last session.
+const AGAIN: usize = 8;
+
 /// Queues shorter than this are not tried: it is what a burst of a few page-like loads takes.
 const QUEUE_MIN: usize = 16;
 
@@ -185,10 +188,10 @@ fn attempt(load: &Load, server: PoolServer, size: Size, interrupted: &AtomicBool
 }
 
 /// The queue beside this many workers: with it, and with the cap on those who have not logged in, which is
-/// half of the workers and the queue, there is room for every client; or for this share of it, where that is
-/// too much for the host.
+/// half of the workers and the queue, there is room for every client, and for some who come again before the
+/// server has let go of their last session; or for this share of it, where that is too much for the host.
 fn queue_for(clients: usize, workers: usize, share: usize) -> usize {
-    (clients.saturating_sub(workers / 2) / share.max(1)).max(1)
+    ((clients + clients.div_ceil(AGAIN)).saturating_sub(workers / 2) / share.max(1)).max(1)
 }
 
 /// The largest number from 1 to `most` that fits, if 1 does and one that is larger never fits where a
@@ -387,8 +390,8 @@ mod tests {
 
     #[test]
     fn queues_have_room_for_all_and_are_halved_as_long_as_that_is_good() {
-        assert_eq!(queue_for(200, 64, 1) + 64 / 2, 200);
-        assert_eq!((queue_for(1, 1, 1), queue_for(8, 100, 1), queue_for(100, 10, 2)), (1, 1, 47));
+        assert_eq!(queue_for(200, 64, 1) + 64 / 2, 225);
+        assert_eq!((queue_for(1, 1, 1), queue_for(8, 100, 1), queue_for(100, 10, 2)), (2, 1, 54));
         let size = Size { workers: 10, queue: 170 };
         let good = Grade { lost: 0.0, logon: 1.0 };
         let found = |short: Grade| {
