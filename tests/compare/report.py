@@ -17,7 +17,7 @@ BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
 
 
 def seen(peers, results):
-    return [p for p in peers if results.figures[p.name]]
+    return [p for p in peers if results.figures[p.name] or results.failures[p.name]]
 
 
 def titled(title, args):
