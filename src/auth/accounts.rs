@@ -103,8 +103,8 @@ impl Accounts {
         }
         for (number, line) in (1..).zip(line::lines(text)) {
             match line::parse(line) {
-                Ok(Line::Comment) => {}
-                Ok(Line::Account { name, hash, options }) => {
+                Ok(None) => {}
+                Ok(Some(Line { name, hash, options })) => {
                     let account = Arc::new(Account::new(name, options));
                     entries.push(Entry { account, hash, line: number });
                 }
@@ -471,7 +471,7 @@ mod tests {
         #[test]
         fn no_text_panics(bytes: Vec<u8>, text in "((alice|bob|#|):?(\\$5\\$abcd\\$\\.{43})?(:write=all)?\n?){0,8}") {
             for text in [bytes, text.into_bytes()] {
-                let lines = line::lines(&text).filter(|line| !matches!(line::parse(line), Ok(Line::Comment))).count();
+                let lines = line::lines(&text).filter(|line| !matches!(line::parse(line), Ok(None))).count();
                 if let Ok(accounts) = Accounts::parse(Path::new("users"), &text) {
                     prop_assert_eq!(accounts.iter().count(), lines);
                 }

@@ -7,20 +7,15 @@ use super::hash::Hash;
 use super::options::Options;
 use crate::limits;
 
-/// What a line holds.
+/// What a line says of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// Nothing, or what begins with `#`.
-    Comment,
-    /// An account.
-    Account {
-        /// Its name.
-        name: &'a str,
-        /// The hash of its password.
-        hash: Hash,
-        /// Its options.
-        options: Options,
-    },
+pub struct Line<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The hash of its password.
+    pub hash: Hash,
+    /// Its options.
+    pub options: Options,
 }
 
 /// The lines of a text, without their line feeds. A line feed ends a line, so there is none after the last.
@@ -29,16 +24,16 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b'\n')
 }
 
-/// Reads a line.
+/// Reads a line; `None` where it is blank or a comment.
 ///
 /// # Errors
 /// Everything that is wrong with it, at least one text; none of them holds a part of the hash.
-pub fn parse(line: &[u8]) -> Result<Line<'_>, Vec<String>> {
+pub fn parse(line: &[u8]) -> Result<Option<Line<'_>>, Vec<String>> {
     if line.len() > limits::ACCOUNT_LINE_MAX {
         return Err(vec![format!("a line of more than {} bytes", limits::ACCOUNT_LINE_MAX)]);
     }
     if line.first().is_none_or(|&first| first == b'#') || line.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Line::Comment);
+        return Ok(None);
     }
     if let Some(control) = line.iter().find(|byte| byte.is_ascii_control()) {
         return Err(vec![format!("holds the control character {:?}", char::from(*control))]);
@@ -62,7 +57,7 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, Vec<String>> {
         Some(options) => Options::parse(options),
     };
     match (name, hash, options) {
-        (Ok(name), Ok(hash), Ok(options)) => Ok(Line::Account { name, hash, options }),
+        (Ok(name), Ok(hash), Ok(options)) => Ok(Some(Line { name, hash, options })),
         (_, _, options) => {
             faults.extend(options.err().unwrap_or_default());
             Err(faults)
@@ -97,11 +92,11 @@ mod tests {
     #[test]
     fn a_line_is_an_account_or_nothing() {
         for line in ["", "  ", "\t", "#", "# alice:x", "#\u{7}\u{e9}"] {
-            assert_eq!(parse(line.as_bytes()), Ok(Line::Comment), "{line:?}");
+            assert_eq!(parse(line.as_bytes()), Ok(None), "{line:?}");
         }
         for rest in ["", ":write=all", ":root=/a:b,from=2001:db8::/32"] {
             let line = with(rest);
-            let Ok(Line::Account { name, hash, options }) = parse(&line) else { panic!("{rest}") };
+            let Ok(Some(Line { name, hash, options })) = parse(&line) else { panic!("{rest}") };
             assert_eq!((name, hash.to_string().as_str()), ("alice", HASH));
             assert_eq!(format(name, &hash, &options), line);
         }
@@ -171,7 +166,7 @@ mod tests {
             let hash = Hash::parse(HASH).unwrap();
             let line = format(&name, &hash, &options);
             match parse(&line) {
-                Ok(read) => prop_assert_eq!(read, Line::Account { name: &name, hash, options }),
+                Ok(read) => prop_assert_eq!(read, Some(Line { name: &name, hash, options })),
                 Err(faults) => prop_assert!(check_name(&name).is_err(), "{:?}", faults),
             }
         }

@@ -156,6 +156,10 @@ impl Load {
         at_odds("--think", rate.is_some() && !think.is_zero(), "--rate alone says when sessions begin");
         at_odds("--memory-limit", memory_limit.is_some() && !args.find_pool, "bounds the pools of --find-pool only");
         at_odds("--sessions", args.sessions.is_some() && args.find_pool, "--find-pool takes --duration, for each pool");
+        let uploads = mix.iter().any(|(kind, _)| *kind == Kind::Upload);
+        at_odds("--mix", uploads && args.find_pool, "upload: the servers of --find-pool take no uploads");
+        let one_file = args.json.is_some() && args.json == args.plot;
+        at_odds("--plot", one_file, "it is the file of --json as well");
         let target = target(args.find_pool, typed_target, &mut problems);
         let json = file("--json", args.json, &mut problems);
         let plot = file("--plot", args.plot, &mut problems);
@@ -298,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_one_line_that_names_the_flag() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 16] = [
             (&[], "URL: none given"),
             (&["x"], "URL: \"x\" is not a URL"),
             (&["--find-pool", "ftp://h/"], "URL: --find-pool takes a folder"),
@@ -312,6 +316,8 @@ mod tests {
             (&[URL, "--rate", "5", "--think", "1s"], "--think: --rate alone says"),
             (&[URL, "--think", "x"], "--think: \"x\" is not a time from 100ms to 7d or 0"),
             (&[URL, "--upload-size", "0"], "--upload-size: \"0\" is not a size"),
+            (&["--find-pool", "--mix", "fetch,upload"], "--mix: upload: the servers of --find-pool take"),
+            (&[URL, "--json", "a", "--plot", "a"], "--plot: it is the file of --json"),
             (&[URL, "--json="], "--json: \"\" is not a file"),
         ];
         for (line, expected) in cases {

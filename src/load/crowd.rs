@@ -119,16 +119,17 @@ impl Drop for Present {
 impl Shared {
     fn live(&self, client: usize) {
         let mut buffers = Buffers::new(self.job.server.source(client));
-        if !self.sleep_until(self.plan.begin() + self.plan.first_pause(client)) {
+        let mut visitor = self.plan.visitor(client);
+        if !self.sleep_until(self.plan.begin() + self.plan.first_pause(&mut visitor)) {
             return;
         }
-        while let Some(ticket) = self.plan.next() {
-            if !ticket.due.is_none_or(|due| self.sleep_until(due)) {
+        while let Some(ticket) = self.plan.next(&mut visitor) {
+            if !self.sleep_until(ticket.due.unwrap_or_else(|| self.plan.begin())) {
                 return;
             }
-            let result = self.session(&ticket, &mut buffers);
+            let result = self.session(client, &ticket, &mut buffers);
             if ticket.due.is_none() {
-                let pause = self.plan.pause();
+                let pause = self.plan.pause(&mut visitor);
                 let pause = if result.is_err() { pause.max(TURNED_AWAY) } else { pause };
                 if !pause.is_zero() && !self.sleep_until(Instant::now() + pause) {
                     return;
@@ -137,14 +138,14 @@ impl Shared {
         }
     }
 
-    fn session(&self, ticket: &Ticket, buffers: &mut Buffers) -> Result<Duration, Fault> {
+    fn session(&self, client: usize, ticket: &Ticket, buffers: &mut Buffers) -> Result<Duration, Fault> {
         let now = Instant::now();
         // What a session of the open loop waited for a client counts as well.
         let begin = ticket.due.unwrap_or(now);
         self.measure.lock().begins(ticket.due.map(|due| now.saturating_duration_since(due)));
         let mut seen = Seen::default();
         let stopped = || self.stopped.load(SeqCst);
-        let result = self.job.run(ticket, begin, buffers, &mut seen, stopped);
+        let result = self.job.run((client, ticket), begin, buffers, &mut seen, stopped);
         let at = self.plan.begin().elapsed();
         self.measure.lock().ends(ticket.kind, &seen, result, at);
         result

@@ -58,29 +58,33 @@ fn milliseconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1000.0
 }
 
-/// Sessions that ended in each step of time. When there are too many steps each becomes twice as long.
+/// Sessions that ended in each step of time, well or not. When there are too many steps each becomes twice
+/// as long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
     step: Duration,
-    counts: Vec<u64>,
+    succeeded: Vec<u64>,
+    lost: Vec<u64>,
 }
 
 impl Series {
     fn new() -> Self {
-        Self { step: Duration::from_millis(100), counts: Vec::new() }
+        Self { step: Duration::from_millis(100), succeeded: Vec::new(), lost: Vec::new() }
     }
 
-    fn add(&mut self, at: Duration) {
+    fn add(&mut self, at: Duration, succeeded: bool) {
         let mut index = at.as_nanos() / self.step.as_nanos().max(1);
         while index >= STEPS_MAX as u128 {
-            let halved = self.counts.chunks(2).map(|pair| pair.iter().sum()).collect();
-            (self.counts, self.step, index) = (halved, self.step * 2, index / 2);
+            let halved = |counts: &[u64]| counts.chunks(2).map(|pair| pair.iter().sum()).collect();
+            (self.succeeded, self.lost) = (halved(&self.succeeded), halved(&self.lost));
+            (self.step, index) = (self.step * 2, index / 2);
         }
         let index = usize::try_from(index).unwrap_or(0);
-        if self.counts.len() <= index {
-            self.counts.resize(index + 1, 0);
+        for counts in [&mut self.succeeded, &mut self.lost] {
+            counts.resize(counts.len().max(index + 1), 0);
         }
-        if let Some(count) = self.counts.get_mut(index) {
+        let counts = if succeeded { &mut self.succeeded } else { &mut self.lost };
+        if let Some(count) = counts.get_mut(index) {
             *count += 1;
         }
     }
@@ -91,10 +95,16 @@ impl Series {
         self.step
     }
 
-    /// Sessions in each.
+    /// Sessions that succeeded in each.
     #[must_use]
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
+    pub fn succeeded(&self) -> &[u64] {
+        &self.succeeded
+    }
+
+    /// Sessions that were refused or failed in each: as many steps.
+    #[must_use]
+    pub fn lost(&self) -> &[u64] {
+        &self.lost
     }
 }
 
@@ -148,7 +158,7 @@ pub struct Measure {
     pub sent: u64,
     /// Uploaded files that the server did not let delete.
     pub left_behind: u64,
-    /// Sessions that succeeded, over time.
+    /// Sessions that have ended, over time.
     pub series: Series,
     /// When the last session ended, from the start.
     pub last: Duration,
@@ -207,10 +217,10 @@ impl Measure {
         if let Some(time) = seen.first_byte {
             self.first_byte.add(time);
         }
+        self.series.add(at, result.is_ok());
         match result {
             Ok(time) => {
                 self.succeeded += 1;
-                self.series.add(at);
                 self.session.add(time);
                 if let Some(times) = self.kinds.get_mut(&kind) {
                     times.add(time);
@@ -296,12 +306,13 @@ mod tests {
     fn a_series_of_any_length_is_bounded_and_loses_nothing() {
         let mut series = Series::new();
         for second in 0..10_000 {
-            series.add(Duration::from_secs(second));
+            series.add(Duration::from_secs(second), second % 4 > 0);
         }
-        assert!(series.counts().len() <= STEPS_MAX);
-        assert_eq!(series.counts().iter().sum::<u64>(), 10_000);
-        assert!(series.step() * u32::try_from(series.counts().len()).unwrap() >= Duration::from_secs(9_999));
-        series.add(Duration::from_secs(700 * 24 * 3600));
-        assert_eq!(series.counts().iter().sum::<u64>(), 10_001);
+        assert!(series.succeeded().len() <= STEPS_MAX && series.lost().len() == series.succeeded().len());
+        let sums = |series: &Series| (series.succeeded().iter().sum::<u64>(), series.lost().iter().sum::<u64>());
+        assert_eq!(sums(&series), (7500, 2500));
+        assert!(series.step() * u32::try_from(series.lost().len()).unwrap() >= Duration::from_secs(9_999));
+        series.add(Duration::from_secs(700 * 24 * 3600), true);
+        assert_eq!(sums(&series), (7501, 2500));
     }
 }

@@ -5,9 +5,11 @@
 //! sessions begin at given times, and their times count from then, whether or not a client was free: what a
 //! server makes its visitors wait can't hide.
 
+pub mod axis;
 pub mod client;
 pub mod crowd;
 pub mod fault;
+mod files;
 pub mod find_pool;
 mod json;
 pub mod measure;
@@ -25,12 +27,10 @@ pub mod wire;
 pub mod words;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -39,6 +39,7 @@ use crate::config::load::{Load, Target};
 use crate::config::plain;
 use crate::config::url::FtpUrl;
 use crowd::Crowd;
+use files::Files;
 use measure::Measure;
 use plan::Plan;
 use progress::{Progress, TICK};
@@ -51,6 +52,9 @@ const DESCRIPTORS_PER_CLIENT: u64 = 2;
 
 /// Descriptors besides those of clients: standard streams, files to write, pipes of a server.
 const DESCRIPTORS_SPARE: u64 = 32;
+
+/// How long sessions may take to end after a first signal: what they have uploaded is taken away meanwhile.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Exit code of a second signal.
 const EXIT_AT_ONCE: i32 = 1;
@@ -94,11 +98,12 @@ impl std::error::Error for LoadError {}
 /// One line that names the flag at fault.
 pub fn run(load: &Load) -> Result<bool, LoadError> {
     claim_descriptors(load.clients)?;
-    let mut files = Files::create(load)?;
+    let files = Files::open(load)?;
     let interrupted = catch_signals()?;
     match &load.target {
         Target::Url(url) => {
-            let address = target::resolve(url, load.i_own_this_server, load.timeout)?;
+            let (name, own, timeout) = (url.clone(), load.i_own_this_server, load.timeout);
+            let address = unless(&interrupted, move || target::resolve(&name, own, timeout))?;
             let server = Server::new(address, load.timeout);
             let outcome = measure(load, url, server, &interrupted, String::new())?;
             print(&report::table(load, &outcome))?;
@@ -122,7 +127,10 @@ fn measure(
     interrupted: &AtomicBool,
     label: String,
 ) -> Result<Outcome, LoadError> {
-    let job = Job::new(load, url, server).map_err(|line| LoadError::here(format!("URL: {line}")))?;
+    let (asked, name) = (load.clone(), url.clone());
+    let job = unless(interrupted, move || {
+        Job::new(&asked, &name, server).map_err(|line| LoadError::here(format!("URL: {line}")))
+    })?;
     let seen = Measure::new(&load.mix).map_err(|error| LoadError::here(format!("--mix: {error}")))?;
     let crowd = Crowd::start(load.clients, job, seen, || Plan::new(load)).map_err(|error| {
         LoadError::here(format!("--clients: {} threads can't be had: {}", load.clients, plain(&error)))
@@ -140,8 +148,13 @@ fn measure(
         }
     };
     crowd.stop();
-    // Sessions that have begun may end, unless somebody waits for us to.
-    while !interrupted.load(SeqCst) && !crowd.wait(TICK) && ended.elapsed() < load.timeout {
+    // Sessions that have begun may end; not for long where somebody waits for us to.
+    let mut signalled = None;
+    while !crowd.wait(TICK) && ended.elapsed() < load.timeout {
+        let now = Instant::now();
+        if interrupted.load(SeqCst) && now - *signalled.get_or_insert(now) >= FAREWELL {
+            break;
+        }
         progress.tell(&crowd);
     }
     progress.end();
@@ -164,6 +177,25 @@ fn measure(
         interrupted: cut,
         seen,
     })
+}
+
+/// Does what may take long and can't be told to end, unless a signal comes before it has ended.
+fn unless<T: Send + 'static>(
+    interrupted: &AtomicBool,
+    slow: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    let (done, result) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("prepare".into())
+        .spawn(move || done.send(slow()))
+        .map_err(|error| LoadError::here(format!("no thread can be had: {}", plain(&error))))?;
+    loop {
+        match result.recv_timeout(TICK) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Timeout) if !interrupted.load(SeqCst) => {}
+            Err(_) => return Err(LoadError::here("ended by a signal before the first session".to_owned())),
+        }
+    }
 }
 
 /// Raises the soft limit of descriptors to what the clients need.
@@ -201,36 +233,4 @@ fn print(text: &str) -> Result<(), LoadError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| LoadError::here(format!("standard output can't be written: {}", plain(&error))))
-}
-
-/// The files that were asked for. They are opened before the run: what was measured must not be lost.
-struct Files {
-    json: Option<(String, File)>,
-    plot: Option<(String, File)>,
-}
-
-impl Files {
-    fn create(load: &Load) -> Result<Self, LoadError> {
-        let create =
-            |flag: &str, path: &Option<std::path::PathBuf>| path.as_deref().map(|path| create(flag, path)).transpose();
-        Ok(Self { json: create("--json", &load.json)?, plot: create("--plot", &load.plot)? })
-    }
-
-    fn write(&mut self, json: &str, plot: &str) -> Result<(), LoadError> {
-        for (file, text) in [(&mut self.json, json), (&mut self.plot, plot)] {
-            if let Some((name, file)) = file {
-                file.write_all(text.as_bytes())
-                    .map_err(|error| LoadError::here(format!("{name} can't be written: {}", plain(&error))))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn create(flag: &str, path: &Path) -> Result<(String, File), LoadError> {
-    let name = format!("{flag}: {path:?}");
-    match File::create(path) {
-        Ok(file) => Ok((name, file)),
-        Err(error) => Err(LoadError::here(format!("{name} can't be written: {}", plain(&error)))),
-    }
 }

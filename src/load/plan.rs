@@ -2,7 +2,9 @@
 //!
 //! In the open loop sessions begin as a Poisson process does, at random and independently of each other,
 //! because that is how people come who do not know of each other; sessions at even distances would never
-//! meet, and flatter a small pool. The times come from a fixed seed: two runs see the same visitors.
+//! meet, and flatter a small pool. Clients of the closed loop that pause come at random as well. All times come
+//! from a fixed seed, and those of a client do not depend on the others: two runs see the same visitors, so what
+//! differs between them is the server, or the host.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,9 @@ const SEED: u64 = 0x506c_696d_736f_6c6c;
 
 /// Between the first sessions of two clients in the closed loop, where clients do not pause.
 const STAGGER: Duration = Duration::from_micros(500);
+
+/// From one seed to the next.
+const SEEDS_APART: u64 = 0xd134_2543_de82_ef95;
 
 /// Uniform numbers (splitmix64).
 #[derive(Debug, Clone)]
@@ -78,9 +83,8 @@ impl Turns {
         Self(mix.iter().map(|&(kind, weight)| Turn { kind, weight: i64::from(weight), credit: 0, had: 0 }).collect())
     }
 
-    /// Each kind earns its weight; the richest has its turn, and pays what all have earned. Tells how many
-    /// that kind had before.
-    fn take(&mut self) -> (Kind, u64) {
+    /// Each kind earns its weight; the richest has its turn, and pays what all have earned.
+    fn take(&mut self) -> Kind {
         let all: i64 = self.0.iter().map(|turn| turn.weight).sum();
         for turn in &mut self.0 {
             turn.credit += turn.weight;
@@ -89,11 +93,19 @@ impl Turns {
         match self.0.iter_mut().rev().max_by_key(|turn| turn.credit) {
             Some(richest) => {
                 richest.credit -= all;
-                richest.had += 1;
-                (richest.kind, richest.had - 1)
+                richest.kind
             }
-            None => (Kind::Logon, 0),
+            None => Kind::Logon,
         }
+    }
+
+    /// Counts a turn of this kind, and tells how many it had before.
+    fn count(&mut self, kind: Kind) -> u64 {
+        let turn = self.0.iter_mut().find(|turn| turn.kind == kind);
+        turn.map_or(0, |turn| {
+            turn.had += 1;
+            turn.had - 1
+        })
     }
 }
 
@@ -117,8 +129,18 @@ pub struct Plan {
     end: Option<Instant>,
     most: Option<u64>,
     think: Duration,
-    clients: usize,
+    mix: Vec<(Kind, u32)>,
     state: Mutex<State>,
+}
+
+/// What one client has of the plan for itself.
+#[derive(Debug)]
+pub struct Visitor {
+    client: usize,
+    pauses: Dice,
+    /// What a client that pauses does, in turn. Were that told by who comes first, as it is where nobody
+    /// pauses, a moment more or less would change all that follows.
+    turns: Option<Turns>,
 }
 
 #[derive(Debug)]
@@ -126,7 +148,6 @@ struct State {
     given: u64,
     turns: Turns,
     arrivals: Option<Arrivals>,
-    pauses: Dice,
 }
 
 impl Plan {
@@ -135,13 +156,13 @@ impl Plan {
     pub fn new(load: &crate::config::load::Load) -> Self {
         let begin = Instant::now();
         let arrivals = load.rate.map(|rate| Arrivals::new(rate.per_second()));
-        let state = State { given: 0, turns: Turns::new(&load.mix), arrivals, pauses: Dice(SEED) };
+        let state = State { given: 0, turns: Turns::new(&load.mix), arrivals };
         Self {
             begin,
             end: load.duration.map(|duration| begin + duration),
             most: load.sessions,
             think: load.think,
-            clients: load.clients,
+            mix: load.mix.clone(),
             state: Mutex::new(state),
         }
     }
@@ -170,9 +191,24 @@ impl Plan {
         self.state.lock().arrivals.is_some()
     }
 
-    /// The next session, or none if there are no more.
+    /// A client.
     #[must_use]
-    pub fn next(&self) -> Option<Ticket> {
+    pub fn visitor(&self, client: usize) -> Visitor {
+        let turns = (!self.think.is_zero() && !self.is_open()).then(|| {
+            let mut turns = Turns::new(&self.mix);
+            let all: u32 = self.mix.iter().map(|(_, weight)| *weight).sum();
+            // Not all of them begin with the same.
+            for _ in 0..client % usize::try_from(all.max(1)).unwrap_or(1) {
+                turns.take();
+            }
+            turns
+        });
+        Visitor { client, pauses: Dice(SEED ^ SEEDS_APART.wrapping_mul(client as u64 + 1)), turns }
+    }
+
+    /// The next session of this client, or none if there are no more.
+    #[must_use]
+    pub fn next(&self, visitor: &mut Visitor) -> Option<Ticket> {
         let mut state = self.state.lock();
         let over = |at: Instant| self.end.is_some_and(|end| at >= end);
         if self.most.is_some_and(|most| state.given >= most) || over(Instant::now()) {
@@ -189,28 +225,37 @@ impl Plan {
                 Some(due)
             }
         };
-        let (number, (kind, turn)) = (state.given, state.turns.take());
+        let kind = match &mut visitor.turns {
+            Some(own) => own.take(),
+            None => state.turns.take(),
+        };
+        let (number, turn) = (state.given, state.turns.count(kind));
         state.given += 1;
         Some(Ticket { number, kind, turn, due })
     }
 
     /// How long this client of the closed loop waits before its first session: clients that pause begin
-    /// as if they had always been there.
+    /// as if they had always been there, in the middle of a pause.
     #[must_use]
-    pub fn first_pause(&self, client: usize) -> Duration {
-        let client = u32::try_from(client).unwrap_or(u32::MAX);
-        let clients = u32::try_from(self.clients.max(1)).unwrap_or(u32::MAX);
-        if self.is_open() { Duration::ZERO } else { (self.think / clients).max(STAGGER) * client }
+    pub fn first_pause(&self, visitor: &mut Visitor) -> Duration {
+        if self.is_open() {
+            Duration::ZERO
+        } else if self.think.is_zero() {
+            STAGGER * u32::try_from(visitor.client).unwrap_or(u32::MAX)
+        } else {
+            // What is left of a pause that has this distribution is distributed as the whole of it.
+            self.pause(visitor)
+        }
     }
 
     /// How long a client of the closed loop waits between two sessions: about as long as it is told to,
     /// and not all of them in step.
     #[must_use]
-    pub fn pause(&self) -> Duration {
+    pub fn pause(&self, visitor: &mut Visitor) -> Duration {
         if self.think.is_zero() || self.is_open() {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64(self.state.lock().pauses.wait(self.think.as_secs_f64()))
+        Duration::from_secs_f64(visitor.pauses.wait(self.think.as_secs_f64()))
     }
 
     /// Sessions that should have begun before `now` and that nobody has taken: about, since those to come
@@ -243,19 +288,45 @@ mod tests {
     #[test]
     fn turns_follow_the_weights_and_are_spread() {
         let mut turns = Turns::new(&[(Kind::Fetch, 3), (Kind::List, 1)]);
-        let taken: Vec<_> = (0..8).map(|_| turns.take()).map(|(kind, turn)| (kind.name(), turn)).collect();
+        let taken: Vec<_> = (0..8)
+            .map(|_| {
+                let kind = turns.take();
+                (kind.name(), turns.count(kind))
+            })
+            .collect();
         let (fetch, list) = (|turn| ("fetch", turn), |turn| ("list", turn));
         assert_eq!(taken, [fetch(0), fetch(1), list(0), fetch(2), fetch(3), fetch(4), list(1), fetch(5)]);
         let mut turns = Turns::new(&[(Kind::Logon, 5), (Kind::Idle, 2), (Kind::Upload, 1)]);
         let mut count = [0; 3];
         for _ in 0..8000 {
-            match turns.take().0 {
+            match turns.take() {
                 Kind::Logon => count[0] += 1,
                 Kind::Idle => count[1] += 1,
                 _ => count[2] += 1,
             }
         }
         assert_eq!(count, [5000, 2000, 1000]);
+    }
+
+    #[test]
+    fn what_a_client_that_pauses_does_does_not_depend_on_the_others() {
+        let run = |order: [usize; 4]| {
+            let plan = plan("--think 1s --clients 2 --mix fetch,idle");
+            let mut visitors = [plan.visitor(0), plan.visitor(1)];
+            let mut seen = [Vec::new(), Vec::new()];
+            for client in order {
+                let visitor = &mut visitors[client];
+                let pause = plan.pause(visitor);
+                seen[client].push((plan.next(visitor).unwrap().kind, pause));
+            }
+            seen
+        };
+        let one = run([0, 0, 1, 1]);
+        assert_eq!(one, run([1, 0, 1, 0]));
+        // Together they follow the weights, and they do not do the same.
+        assert_eq!([one[0][0].0, one[0][1].0], [Kind::Fetch, Kind::Idle]);
+        assert_eq!([one[1][0].0, one[1][1].0], [Kind::Idle, Kind::Fetch]);
+        assert_ne!(one[0][0].1, one[1][0].1);
     }
 
     #[test]
@@ -279,11 +350,15 @@ mod tests {
     #[test]
     fn a_plan_ends_after_its_sessions_or_its_time() {
         let closed = plan("--sessions 3");
-        let taken: Vec<_> = std::iter::from_fn(|| closed.next()).collect();
+        let all = |plan: &Plan| {
+            let mut visitor = plan.visitor(0);
+            std::iter::from_fn(|| plan.next(&mut visitor)).collect::<Vec<_>>()
+        };
+        let taken = all(&closed);
         assert_eq!(taken.len(), 3);
         assert!(taken.iter().all(|ticket| ticket.due.is_none()) && taken[2].number == 2);
         let open = plan("--rate 1000 --duration 100ms");
-        let taken: Vec<_> = std::iter::from_fn(|| open.next()).collect();
+        let taken = all(&open);
         assert!((50..150).contains(&taken.len()), "{}", taken.len());
         let end = open.begin() + Duration::from_millis(100);
         assert!(taken.iter().all(|ticket| ticket.due.is_some_and(|due| due >= open.begin() && due < end)));
@@ -302,14 +377,19 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_about_as_long_as_told_and_first_sessions_are_staggered() {
+    fn pauses_are_about_as_long_as_told_and_first_sessions_are_spread() {
         let thinking = plan("--think 2s --clients 4");
-        let mean = (0..10_000).map(|_| thinking.pause().as_secs_f64()).sum::<f64>() / 10_000.0;
+        let mut visitor = thinking.visitor(0);
+        let mean = (0..10_000).map(|_| thinking.pause(&mut visitor).as_secs_f64()).sum::<f64>() / 10_000.0;
         assert!((1.9..2.1).contains(&mean), "{mean}");
-        let first = [0, 1, 3].map(|client| thinking.first_pause(client));
-        assert_eq!(first, [0, 500, 1500].map(Duration::from_millis));
+        // The first sessions of many clients come at the rate of all later ones.
+        let first = |client| thinking.first_pause(&mut thinking.visitor(client)).as_secs_f64();
+        let mean = (0..10_000).map(first).sum::<f64>() / 10_000.0;
+        let early = (0..10_000).filter(|client| first(*client) < 0.2).count();
+        assert!((1.9..2.1).contains(&mean) && (850..1050).contains(&early), "{mean} {early}");
+        let first = |plan: &Plan| plan.first_pause(&mut plan.visitor(3));
         let eager = plan("--clients 4");
-        assert_eq!((eager.pause(), eager.first_pause(3)), (Duration::ZERO, 3 * STAGGER));
-        assert_eq!(plan("--rate 5 --clients 4").first_pause(3), Duration::ZERO);
+        assert_eq!((eager.pause(&mut eager.visitor(0)), first(&eager)), (Duration::ZERO, 3 * STAGGER));
+        assert_eq!(first(&plan("--rate 5 --clients 4")), Duration::ZERO);
     }
 }

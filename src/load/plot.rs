@@ -1,9 +1,10 @@
 //! The picture of a run: the times by percentile, and sessions over time.
 
+use super::axis::{Axis, round_time, tick};
 use super::measure::Times;
 use super::report::{Outcome, shape};
-use super::svg::{Axis, COLOURS, Line, Panel, picture, round_time, tick};
-use super::words::seconds;
+use super::svg::{Colour, Line, Panel, picture};
+use super::words::{figure, grouped, seconds};
 use crate::config::load::Load;
 
 /// The percentiles at which the axis is named, as the share that lies above.
@@ -23,15 +24,18 @@ const POINTS: f64 = 24.0;
 /// Draws a run.
 #[must_use]
 pub fn svg(load: &Load, outcome: &Outcome) -> String {
-    let subtitle = format!(
-        "{}; {}, {:.0} sessions a second, {} refused, {} failed",
-        shape(load),
+    let seen = &outcome.seen;
+    let early = if outcome.interrupted { ", ended early by a signal" } else { "" };
+    let figures = format!(
+        "{}: {} sessions a second, {} succeeded, {} refused, {} failed{early}",
         seconds(outcome.elapsed),
-        outcome.rate(),
-        outcome.seen.refused(),
-        outcome.seen.failed()
+        figure(outcome.rate()),
+        grouped(seen.succeeded),
+        grouped(seen.refused()),
+        grouped(seen.failed())
     );
-    picture(&format!("plimsoll load {}", outcome.url), &subtitle, &[percentiles(load, outcome), over_time(outcome)])
+    let panels = [percentiles(load, outcome), over_time(outcome)];
+    picture(&format!("plimsoll load {}", outcome.url), &[shape(load), figures], &panels)
 }
 
 fn percentiles(load: &Load, outcome: &Outcome) -> Panel {
@@ -41,27 +45,28 @@ fn percentiles(load: &Load, outcome: &Outcome) -> Panel {
     let lines: Vec<Line> = all
         .into_iter()
         .chain(open)
-        .zip(COLOURS)
+        .zip(Colour::ALL)
         .filter(|((_, times), _)| times.count() > 0)
         .map(|((name, times), colour)| Line { name, colour, points: curve(times), dots: false })
         .collect();
     let last = lines.iter().filter_map(|line| line.points.last()).fold(1.0, |most: f64, (x, _)| most.max(*x));
     let ticks = NAMED.map(|(above, name)| (-above.log10(), name.to_owned()));
     let mut ticks: Vec<_> = ticks.into_iter().filter(|(at, _)| *at <= last + 1e-9).collect();
-    // The last few are beyond what has a name.
-    if ticks.last().is_some_and(|(at, _)| *at < last - 1e-9) {
-        ticks.push((last, String::new()));
+    // The last few are beyond what has a name; two names must not touch each other.
+    match ticks.last_mut() {
+        Some((at, _)) if *at < last - 0.1 * last => ticks.push((last, "max".to_owned())),
+        Some((at, name)) if *at < last - 1e-9 => {
+            let name = std::mem::take(name);
+            ticks.push((last, if ticks.len() > 1 { "max".to_owned() } else { name }));
+        }
+        _ => {}
     }
     let values = || lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     let least = if least.is_finite() { least } else { 1.0 };
-    Panel {
-        title: "time by percentile".into(),
-        x: Axis::named(ticks, false),
-        y: Axis::decades(least, most, round_time),
-        lines,
-        mark: None,
-    }
+    let note = if lines.is_empty() { "nobody got as far as that" } else { "" };
+    let x = (Axis::named(ticks, false), "percentile of the sessions");
+    Panel { note: note.into(), ..Panel::new("time", x, Axis::decades(least, most, round_time), lines) }
 }
 
 /// Time over percentile, as far as there are enough sessions to speak of one.
@@ -78,30 +83,43 @@ fn curve(times: &Times) -> Vec<(f64, f64)> {
     points
 }
 
+/// Steps of a line that are still told apart; more are a hedge.
+const STEPS: usize = 120;
+
+/// Sessions that a step should have on average: fewer are a saw.
+const STEP_SESSIONS: u64 = 10;
+
+/// Steps that a line has at least.
+const STEPS_MIN: u64 = 12;
+
 #[expect(clippy::cast_precision_loss, reason = "for a picture")]
 fn over_time(outcome: &Outcome) -> Panel {
     let series = &outcome.seen.series;
-    let counts = series.counts();
-    // Some hundred steps are a line; more are a hedge.
-    let each = counts.len().div_ceil(120).max(1);
+    let steps = series.succeeded().len();
+    let all: u64 = series.succeeded().iter().chain(series.lost()).sum();
+    let wanted = usize::try_from((all / STEP_SESSIONS).max(STEPS_MIN)).unwrap_or(STEPS).min(STEPS);
+    let each = steps.div_ceil(wanted).max(1);
     let step = series.step().as_secs_f64() * each as f64;
     let end = outcome.elapsed.as_secs_f64();
-    let mut points = Vec::new();
-    for (number, chunk) in counts.chunks(each).enumerate() {
-        let from = number as f64 * step;
-        // The last step may be cut short.
-        let length = step.min(end - from);
-        if length > step / 2.0 {
-            points.push((from + length / 2.0, chunk.iter().sum::<u64>() as f64 / length));
+    let points = |counts: &[u64]| -> Vec<(f64, f64)> {
+        let mut points = Vec::new();
+        for (number, chunk) in counts.chunks(each).enumerate() {
+            let from = number as f64 * step;
+            // The last step may be cut short.
+            let length = step.min(end - from);
+            if length > step / 2.0 {
+                points.push((from + length / 2.0, chunk.iter().sum::<u64>() as f64 / length));
+            }
         }
+        points
+    };
+    let mut lines =
+        vec![Line { name: "succeeded", colour: Colour::Blue, points: points(series.succeeded()), dots: false }];
+    if series.lost().iter().any(|count| *count > 0) {
+        let points = points(series.lost());
+        lines.push(Line { name: "refused or failed", colour: Colour::Brown, points, dots: false });
     }
-    let most = points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
-    let line = Line { name: "succeeded", colour: COLOURS[0], points, dots: false };
-    Panel {
-        title: "sessions a second, over the seconds of the run".into(),
-        x: Axis::linear(end, tick).up_to(end),
-        y: Axis::linear(most, tick),
-        lines: vec![line],
-        mark: None,
-    }
+    let most = lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y).fold(1.0, f64::max);
+    let x = (Axis::span(0.0, end, tick), "seconds of the run");
+    Panel::new("sessions that ended, a second", x, Axis::linear(most, 4.0, tick), lines)
 }

@@ -2,13 +2,18 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use super::find_pool::{Found, Trial};
+use super::axis::{Axis, round_time, tick};
+use super::find_pool::{Found, SESSIONS_MIN, Trial};
 use super::json::{Object, list};
 use super::report::{settings, shape};
-use super::svg::{Axis, COLOURS, Line, Panel, picture, round_time, tick};
+use super::svg::{Colour, Line, Panel, picture};
 use super::words::{figure, grouped, mib, seconds, time};
-use crate::config::load::Load;
+use crate::config::load::{Kind, Load};
+
+/// Below this many milliseconds a session is not that of a visitor who has to wait for anything.
+const SHORT_STAY: f64 = 100.0;
 
 /// The table, and what follows from it.
 #[must_use]
@@ -70,7 +75,14 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     }
     if trial.is_short() {
         let count = grouped(trial.outcome.seen.logon.count());
-        let _ = writeln!(out, "{count} sessions are few for a 99th percentile: raise --duration");
+        let longer = longer(trial).map_or(String::new(), |seconds| format!(" to {seconds}s"));
+        let _ = writeln!(out, "{count} sessions are few for a 99th percentile: raise --duration{longer}");
+    }
+    let stay = trial.outcome.seen.session.quantile(0.5).filter(|stay| *stay < SHORT_STAY);
+    if let Some(stay) = stay.filter(|_| load.mix.iter().all(|(kind, _)| *kind != Kind::Idle)) {
+        let stay = time(stay);
+        let _ =
+            writeln!(out, "sessions took {stay} (p50): play visitors who stay, or are far away, with idle in --mix");
     }
     if !trial.holds() {
         let lost = trial.lost() * 100.0;
@@ -80,8 +92,9 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     }
     let _ = writeln!(
         out,
-        "{} workers and {} in the queue: worst case {} MiB, {} MiB resident here",
+        "{} worker{} and {} in the queue: worst case {} MiB, {} MiB resident here",
         trial.size.workers,
+        if trial.size.workers == 1 { "" } else { "s" },
         trial.size.queue,
         trial.worst_case_mib,
         figure(mib(trial.usage.resident)),
@@ -89,6 +102,15 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     let (workers, queue) = (trial.size.workers, trial.size.queue);
     let _ = writeln!(out, "plimsoll serve {} --workers {workers} --queue {queue}", shell(folder));
     out
+}
+
+/// Seconds for each pool that make enough sessions, where there were any.
+#[expect(clippy::cast_precision_loss, reason = "a few sessions")]
+fn longer(trial: &Trial) -> Option<u64> {
+    let count = trial.outcome.seen.logon.count();
+    let factor = SESSIONS_MIN as f64 / count.max(1) as f64;
+    let longer = Duration::try_from_secs_f64(trial.outcome.elapsed.as_secs_f64() * factor * 1.1).ok()?;
+    (count > 0).then(|| longer.as_secs() + 1)
 }
 
 /// A path as a shell reads it.
@@ -158,7 +180,7 @@ pub fn svg(load: &Load, folder: &Path, found: &Found) -> String {
         pools.iter().filter_map(|trial| Some((trial.size.workers as f64, of(trial)?))).collect()
     };
     let line = |name, colour, points| Line { name, colour, points, dots: true };
-    let [blue, brown, green, _] = COLOURS;
+    let (blue, brown, green) = (Colour::Blue, Colour::Brown, Colour::Green);
     let median = points(&|trial| trial.outcome.seen.logon.quantile(0.5));
     let tail = points(&|trial| trial.outcome.seen.logon.quantile(0.99));
     let lost = points(&|trial| Some(trial.lost() * 100.0));
@@ -167,36 +189,58 @@ pub fn svg(load: &Load, folder: &Path, found: &Found) -> String {
     let greatest = |lines: &[&[(f64, f64)]]| lines.concat().iter().map(|(_, y)| *y).fold(0.0, f64::max);
     let least = median.iter().map(|(_, y)| *y).fold(f64::INFINITY, f64::min);
     let x = workers_axis(pools.last().map_or(1, |trial| trial.size.workers));
-    let mark = |what: &str| recommended.map(|trial| (trial.size.workers as f64, what.to_owned()));
+    let mark = |said: bool| {
+        let said = |trial: &Trial| if said { format!("recommended: {}", trial.size.workers) } else { String::new() };
+        recommended.map(|trial| (trial.size.workers as f64, said(trial)))
+    };
+    let limit = load.memory_limit.map(mib);
     let panels = [
         Panel {
-            title: "time to log in, by --workers".into(),
-            x: x.clone(),
-            y: Axis::decades(if least.is_finite() { least } else { 1.0 }, greatest(&[&tail]), round_time),
-            lines: vec![line("p50", green, median), line("p99", blue, tail)],
-            mark: recommended.map(|trial| (trial.size.workers as f64, format!("recommended: {}", trial.size.workers))),
+            mark: mark(true),
+            ..Panel::new(
+                "time to log in",
+                (x.clone(), NAME),
+                Axis::decades(if least.is_finite() { least } else { 1.0 }, greatest(&[&tail]), round_time),
+                vec![line("p50", green, median), line("p99", blue, tail)],
+            )
         },
         Panel {
-            title: "sessions that did not succeed, %".into(),
-            x: x.clone(),
-            y: Axis::linear(greatest(&[&lost]).max(1.0), tick),
-            lines: vec![line("refused or failed", brown, lost)],
-            mark: mark(""),
+            mark: mark(false),
+            ..Panel::new(
+                "sessions that did not succeed, %",
+                (x.clone(), NAME),
+                Axis::linear(greatest(&[&lost]).max(1.0), 4.0, tick),
+                vec![line("refused, failed or never begun", brown, lost)],
+            )
         },
         Panel {
-            title: "memory, MiB".into(),
-            x,
-            y: Axis::linear(greatest(&[&worst, &resident]), tick),
-            lines: vec![line("load line (worst case)", brown, worst), line("resident here", green, resident)],
-            mark: mark(""),
+            mark: mark(false),
+            level: limit.map(|limit| (limit, "--memory-limit".to_owned())),
+            ..Panel::new(
+                "memory with the longest queue, MiB",
+                (x, NAME),
+                Axis::linear(greatest(&[&worst, &resident]).max(limit.unwrap_or(0.0)), 4.0, tick),
+                vec![line("load line (worst case)", brown, worst), line("resident here", green, resident)],
+            )
         },
     ];
-    picture(&format!("plimsoll load --find-pool {}", folder.display()), &shape(load), &panels)
+    let mut notes = vec![shape(load)];
+    notes.extend(recommended.map(|trial| {
+        let (size, held) = (trial.size, if trial.holds() { "" } else { ", which does not hold it" });
+        let memory = trial.worst_case_mib;
+        format!("recommended: --workers {} --queue {}, load line {memory} MiB{held}", size.workers, size.queue)
+    }));
+    picture(&format!("plimsoll load --find-pool {}", folder.display()), &notes, &panels)
 }
+
+/// What runs to the right.
+const NAME: &str = "--workers";
 
 /// Powers of two, and the largest pool.
 #[expect(clippy::cast_precision_loss, reason = "at most some thousand")]
 fn workers_axis(most: usize) -> Axis {
+    // A single pool has a place as well.
+    let most = most.max(2);
     let mut ticks: Vec<(f64, String)> = Vec::new();
     let mut workers = 1;
     while workers < most {
@@ -207,7 +251,7 @@ fn workers_axis(most: usize) -> Axis {
     if ticks.len() > 1 && most < workers * 3 / 4 {
         ticks.pop();
     }
-    ticks.push((most.max(2) as f64, most.max(2).to_string()));
+    ticks.push((most as f64, most.to_string()));
     Axis::named(ticks, true)
 }
 

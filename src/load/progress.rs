@@ -12,6 +12,10 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no bar.
 const LINES: Duration = Duration::from_secs(5);
 
+/// Lets a terminal cut what is longer than a row, and lets it go on in the next (DECAWM).
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// Characters of the bar.
 const WIDTH: usize = 24;
 
@@ -39,9 +43,11 @@ impl Progress {
         }
         self.told = Instant::now();
         let line = self.line(crowd);
+        // A line that went on in the next row could not be taken away again, so it ends where the terminal does.
+        let line = if self.terminal { format!("\r\x1b[K{NO_WRAP}{line}{WRAP}") } else { format!("plimsoll: {line}\n") };
         let mut out = std::io::stderr().lock();
         // Who can't be told is not told.
-        let _ = if self.terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "plimsoll: {line}") };
+        let _ = out.write_all(line.as_bytes());
         let _ = out.flush();
         self.drawn = self.terminal;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::json::{Object, list};
 use super::measure::{LATE, Measure, Times};
+use super::session::UPLOAD_NAME;
 use super::words::{figure, grouped, mib, seconds, time};
 use crate::config::load::{Kind, Load, Rate};
 
@@ -124,7 +125,12 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
     let seen = &outcome.seen;
     let mut lines = Vec::new();
     for (refusal, count) in &seen.refusals {
-        lines.push(format!("{:>10}  refused with {} to {}", grouped(*count), refusal.code, refusal.to));
+        let why = if refusal.to == "STOR" && matches!(refusal.code, 500 | 502 | 532 | 550 | 553) {
+            ": no uploads here"
+        } else {
+            ""
+        };
+        lines.push(format!("{:>10}  refused with {} to {}{why}", grouped(*count), refusal.code, refusal.to));
     }
     for (failure, count) in &seen.failures {
         lines.push(format!("{:>10}  failed: {}", grouped(*count), failure.name()));
@@ -140,7 +146,12 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
         lines.push(format!("{:>10}  (about) never began, though their time had come", grouped(outcome.overdue)));
     }
     if seen.left_behind > 0 {
-        lines.push(format!("{:>10}  uploaded files were left on the server", grouped(seen.left_behind)));
+        let count = grouped(seen.left_behind);
+        lines.push(format!("{count:>10}  uploads could not be deleted: {UPLOAD_NAME}* is left on the server"));
+    }
+    if seen.unfinished() > 0 && seen.kinds.contains_key(&Kind::Upload) {
+        let count = grouped(seen.unfinished());
+        lines.push(format!("{count:>10}  did not end: {UPLOAD_NAME}* may be left on the server"));
     }
     if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
 }
@@ -192,7 +203,8 @@ pub fn json(load: &Load, outcome: &Outcome) -> String {
     object.member("left_behind", &seen.left_behind);
     let mut series = Object::new();
     series.decimal("step_s", Some(seen.series.step().as_secs_f64()));
-    series.member("succeeded", &list(seen.series.counts().iter().map(u64::to_string)));
+    series.member("succeeded", &list(seen.series.succeeded().iter().map(u64::to_string)));
+    series.member("lost", &list(seen.series.lost().iter().map(u64::to_string)));
     object.member("over_time", &series.end());
     object.end() + "\n"
 }
@@ -267,7 +279,7 @@ mod tests {
             "         2  failed: timeout",
             "         1  began more than 10 ms late: no client was free, or this host was busy",
             "         5  (about) never began, though their time had come",
-            "         3  uploaded files were left on the server",
+            "         3  uploads could not be deleted: plimsoll-load-* is left on the server",
         ] {
             assert!(table.lines().any(|found| found == line), "{line:?} is not in\n{table}");
         }

@@ -17,6 +17,9 @@ const FOLDERS_MAX: usize = 100;
 /// Most bytes of a listing that are read for names.
 const LISTING_MAX: usize = 1 << 20;
 
+/// How the names of all uploaded files begin.
+pub const UPLOAD_NAME: &str = "plimsoll-load-";
+
 /// What the sessions of a load have in common.
 #[derive(Debug)]
 pub struct Job {
@@ -28,6 +31,8 @@ pub struct Job {
     files: Vec<Vec<u8>>,
     idle_for: Duration,
     upload_size: u64,
+    /// How the names of uploaded files begin: no other run has that.
+    upload_name: Vec<u8>,
 }
 
 impl Job {
@@ -45,6 +50,7 @@ impl Job {
             files: vec![as_argument(&url.path)],
             idle_for: load.idle_for,
             upload_size: load.upload_size,
+            upload_name: [url.folder(), UPLOAD_NAME.as_bytes(), run_name().as_bytes()].concat(),
         };
         let fetches = load.mix.iter().any(|(kind, _)| *kind == Kind::Fetch);
         if fetches && url.is_folder() {
@@ -56,13 +62,13 @@ impl Job {
         Ok(job)
     }
 
-    /// Runs one session, which should have begun at `begin`.
+    /// Runs one session of a client, which should have begun at `begin`.
     ///
     /// # Errors
     /// Refused, or failed.
     pub fn run(
         &self,
-        ticket: &Ticket,
+        (client, ticket): (usize, &Ticket),
         begin: Instant,
         buffers: &mut Buffers,
         seen: &mut Seen,
@@ -81,7 +87,7 @@ impl Job {
                 self.receive(&mut control, "RETR", file, begin, seen)?;
             }
             Kind::List => self.receive(&mut control, "LIST", &self.folder, begin, seen)?,
-            Kind::Upload => self.upload(&mut control, ticket.number, seen)?,
+            Kind::Upload => self.upload(&mut control, client, seen)?,
             Kind::Idle => control.idle(self.idle_for, stopped)?,
         }
         control.quit()?;
@@ -113,23 +119,27 @@ impl Job {
         control.finish(verb)
     }
 
-    /// Uploads a file that nobody else has, and takes it away again.
-    fn upload(&self, control: &mut Control<'_>, number: u64, seen: &mut Seen) -> Result<(), Fault> {
-        let name = format!("plimsoll-load-{}-{number}", std::process::id());
-        let name = [self.folder.as_slice(), name.as_bytes()].concat();
+    /// Uploads a file whose name no other client has, and takes it away again. A client has one name for all
+    /// of its sessions: where nothing can be deleted a run leaves at most a file for each client.
+    fn upload(&self, control: &mut Control<'_>, client: usize, seen: &mut Seen) -> Result<(), Fault> {
+        let name = [self.upload_name.as_slice(), format!("-{client}").as_bytes()].concat();
+        let name = as_argument(&name);
         control.command("TYPE", b"I", &[200])?;
         let mut data = control.transfer("STOR", &name)?;
         seen.left_behind = true;
         self.send(&mut data, control, seen)?;
         drop(data);
-        control.finish("STOR")?;
+        let stored = control.finish("STOR");
+        if let Err(Fault::Failed(_)) = stored {
+            return stored;
+        }
         match control.command("DELE", &name, &[250, 200]) {
             Ok(_) => seen.left_behind = false,
-            // It was uploaded all the same.
-            Err(Fault::Refused(_)) => {}
+            // It was uploaded all the same. What was refused in the end may not be there at all.
+            Err(Fault::Refused(_)) => seen.left_behind = stored.is_ok(),
             Err(failed) => return Err(failed),
         }
-        Ok(())
+        stored
     }
 
     fn send(&self, data: &mut Data, control: &mut Control<'_>, seen: &mut Seen) -> Result<(), Fault> {
@@ -245,6 +255,17 @@ fn entry(line: &[u8]) -> Option<(&[u8], bool)> {
 /// A name in a folder, unless it is a path already, as some servers have it.
 fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if name.contains(&b'/') { name.to_vec() } else { [folder, name].concat() }
+}
+
+/// A name that no other run has, on whatever host and in whatever container.
+fn run_name() -> String {
+    let mut random = [0; 8];
+    // Without it the time tells them apart.
+    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        random = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default().to_le_bytes();
+    }
+    format!("{:016x}", u64::from_le_bytes(random))
 }
 
 /// A path as it is sent: one that begins with a hyphen would be taken for options.

@@ -25,11 +25,8 @@ impl Text<'_> {
         }
     }
 
-    fn account(&self) -> Option<(&str, Hash, Options)> {
-        match line::parse(self.bytes()) {
-            Ok(Line::Account { name, hash, options }) => Some((name, hash, options)),
-            Ok(Line::Comment) | Err(_) => None,
-        }
+    fn account(&self) -> Option<Line<'_>> {
+        line::parse(self.bytes()).ok().flatten()
     }
 }
 
@@ -40,13 +37,13 @@ impl<'a> Document<'a> {
     }
 
     /// The accounts in the order of their lines.
-    pub(super) fn accounts(&self) -> impl Iterator<Item = (&str, Hash, Options)> {
+    pub(super) fn accounts(&self) -> impl Iterator<Item = Line<'_>> {
         self.lines.iter().filter_map(Text::account)
     }
 
     /// The hash and the options of an account.
     pub(super) fn find(&self, name: &str) -> Option<(Hash, Options)> {
-        self.accounts().find(|(known, ..)| *known == name).map(|(_, hash, options)| (hash, options))
+        self.accounts().find(|line| line.name == name).map(|line| (line.hash, line.options))
     }
 
     /// Writes the line of an account: where it was, or at the end.
@@ -65,7 +62,7 @@ impl<'a> Document<'a> {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.lines.iter().position(|line| line.account().is_some_and(|(known, ..)| known == name))
+        self.lines.iter().position(|line| line.account().is_some_and(|line| line.name == name))
     }
 
     /// The text, with a line feed after each line.
@@ -122,7 +119,7 @@ mod tests {
     fn accounts_are_found_in_their_order() {
         let text = text();
         let document = Document::new(text.as_bytes());
-        assert_eq!(document.accounts().map(|(name, ..)| name).collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(document.accounts().map(|line| line.name).collect::<Vec<_>>(), ["alice", "bob"]);
         let (hash, options) = document.find("bob").unwrap();
         assert_eq!((hash.to_string().as_str(), options.to_bytes().as_slice()), (HASH, &b"root=/a:b"[..]));
         assert!(document.find("#alice").is_none() && document.find("").is_none());

@@ -3,6 +3,7 @@
 //! Pure.
 
 use super::document::Document;
+use crate::auth::line::Line;
 use crate::proto::pathname::Escaped;
 
 /// The columns: the root comes last, because it may be long.
@@ -11,7 +12,7 @@ const KEYS: [&str; 8] = ["write", "max-sessions", "max-rate", "quota", "idle-tim
 /// A line for each account, after one that names the columns; `-` stands for an option that is not set.
 pub(super) fn of(document: &Document) -> String {
     let mut rows = vec![["name", "hash"].iter().chain(&KEYS).map(|name| name.to_uppercase()).collect::<Vec<_>>()];
-    for (name, hash, options) in document.accounts() {
+    for Line { name, hash, options } in document.accounts() {
         let value = |key: &&str| options.value(key).map_or_else(|| "-".to_owned(), |value| Escaped(&value).to_string());
         let row = [Escaped(name.as_bytes()).to_string(), hash.cost().name().to_owned()];
         rows.push(row.into_iter().chain(KEYS.iter().map(value)).collect());

@@ -154,17 +154,39 @@ mod tests {
         assert_eq!((output[0], from.finish()), (b'\n', None));
     }
 
-    /// Bytes in which line ends are frequent.
+    /// Bytes in which line ends are frequent, or rare.
     fn texts() -> impl Strategy<Value = Vec<u8>> {
-        let byte = prop_oneof![2 => Just(b'\r'), 2 => Just(b'\n'), 3 => any::<u8>()];
-        proptest::collection::vec(byte, 0..200)
+        let byte = |plain| prop_oneof![2 => Just(b'\r'), 2 => Just(b'\n'), plain => any::<u8>()];
+        prop_oneof![proptest::collection::vec(byte(3), 0..200), proptest::collection::vec(byte(100), 0..400)]
+    }
+
+    /// Sizes of chunks: some that cut everywhere, and some that hold lines.
+    fn sizes(give: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {
+        prop_oneof![
+            proptest::collection::vec((1usize..9, give..9), 1..6),
+            proptest::collection::vec((1usize..99, give..99), 1..6),
+        ]
+    }
+
+    /// Every way to cut a text in two, with output that ends anywhere.
+    #[test]
+    fn a_cut_makes_no_difference_wherever_it_is() {
+        let text =
+            b"a\r\nbc\r\r\n\n\r\n\rd\n\r\n0123456789012345678901234567890\r\n01234567890123456789012345678901\r\nx\r";
+        for cut in 1..text.len() {
+            for give in 2..2 * text.len() {
+                let sizes = [(cut, give), (text.len(), give)];
+                assert_eq!(in_chunks(text, &sizes, to_network), reference_to(text), "{cut} {give}");
+                assert_eq!(from_network(text, &sizes), reference_from(text), "{cut} {give}");
+            }
+        }
     }
 
     proptest! {
         #[test]
         fn chunks_make_no_difference_on_the_way_out(
             text in texts(),
-            sizes in proptest::collection::vec((1usize..9, 2usize..9), 1..6),
+            sizes in sizes(2),
         ) {
             prop_assert_eq!(in_chunks(&text, &sizes, to_network), reference_to(&text));
         }
@@ -172,7 +194,7 @@ mod tests {
         #[test]
         fn chunks_make_no_difference_on_the_way_in(
             text in texts(),
-            sizes in proptest::collection::vec((1usize..9, 1usize..9), 1..6),
+            sizes in sizes(1),
         ) {
             prop_assert_eq!(from_network(&text, &sizes), reference_from(&text));
         }
@@ -180,8 +202,8 @@ mod tests {
         #[test]
         fn the_way_back_gives_the_same_file(
             text in texts(),
-            out in proptest::collection::vec((1usize..9, 2usize..9), 1..6),
-            back in proptest::collection::vec((1usize..9, 1usize..9), 1..6),
+            out in sizes(2),
+            back in sizes(1),
         ) {
             let network = in_chunks(&text, &out, to_network);
             prop_assert_eq!(from_network(&network, &back), text);

@@ -4,7 +4,7 @@
 //! Turns what is known of one file into bytes. Never reads a folder, never sorts, never follows a link,
 //! and ends no line: the caller knows whether it goes to the data or the control connection.
 
-use super::date::{write_listing_date, write_time_val};
+use super::date::{listing_date, time_val, two};
 use super::pathname::shown;
 use crate::limits::{NAME_MAX, PATH_MAX};
 
@@ -15,10 +15,16 @@ pub const LISTING_LINE_MAX: usize = LONG_COLUMNS_MAX + NAME_MAX + ARROW.len() + 
 /// What comes before the name in [`long_line`]: mode, links, owner and group, size, date and the
 /// spaces between, with numbers of twenty digits. All facts and their space are no longer than this
 /// together with a name, which a test holds.
-const LONG_COLUMNS_MAX: usize = 10 + 1 + 20 + OWNER.len() + 20 + 1 + 12 + 1;
+const LONG_COLUMNS_MAX: usize = 10 + 1 + DIGITS_MAX + OWNER.len() + DIGITS_MAX + 1 + 12 + 1;
+
+/// Digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+/// Room for the columns of [`long_line`], and for every fact of [`facts_line`] at its longest.
+const COLUMNS_MAX: usize = 128;
 
 /// Owner and group: nobody's business, and the same for every file.
-const OWNER: &[u8] = b" ftp      ftp      ";
+const OWNER: &[u8; 19] = b" ftp      ftp      ";
 const ARROW: &[u8] = b" -> ";
 
 /// What an entry of a folder is.
@@ -62,14 +68,15 @@ pub struct Entry<'a> {
 /// a link. `now` in seconds since the epoch decides whether the date has a time or a year. Something
 /// that is neither file nor folder nor link is shown like a file, as not every client knows more.
 pub fn long_line(out: &mut Vec<u8>, entry: &Entry<'_>, now: i64) {
-    out.extend_from_slice(&mode_text(entry.kind, entry.mode));
-    out.push(b' ');
-    write_padded(out, entry.links, 3);
-    out.extend_from_slice(OWNER);
-    write_padded(out, entry.size, 8);
-    out.push(b' ');
-    write_listing_date(out, entry.modified, now);
-    out.push(b' ');
+    let mut columns = Backwards::new();
+    columns.put(b" ");
+    columns.put(&listing_date(entry.modified, now));
+    columns.put(b" ");
+    columns.number(entry.size, 8);
+    columns.put(OWNER);
+    columns.number(entry.links, 3);
+    columns.put(&mode_text(entry.kind, entry.mode));
+    out.extend_from_slice(columns.written());
     shown(entry.name, out);
     if let (Kind::Link, Some(target)) = (entry.kind, entry.target) {
         out.extend_from_slice(ARROW);
@@ -77,9 +84,10 @@ pub fn long_line(out: &mut Vec<u8>, entry: &Entry<'_>, now: i64) {
     }
 }
 
-fn mode_text(kind: Kind, mode: u32) -> [u8; 10] {
-    let mut text = *b"-rwxrwxrwx";
-    for (at, letter) in text.iter_mut().skip(1).enumerate() {
+/// Kind and permissions, and the space behind them.
+fn mode_text(kind: Kind, mode: u32) -> [u8; 11] {
+    let mut text = *b"-rwxrwxrwx ";
+    for (at, letter) in text.iter_mut().skip(1).take(9).enumerate() {
         if mode & (0o400 >> at) == 0 {
             *letter = b'-';
         }
@@ -96,78 +104,102 @@ fn mode_text(kind: Kind, mode: u32) -> [u8; 10] {
 /// MLSD and its full path for MLST (RFC 3659 §7.2). The size is given for files only. What may be done
 /// is that of a read-only server: `r` for files, `el` for folders, and nothing is said of the rest.
 pub fn facts_line(out: &mut Vec<u8>, entry: &Entry<'_>, facts: Facts, name: &[u8]) {
-    if facts.has(Facts::TYPE) {
-        out.extend_from_slice(match entry.kind {
-            Kind::File => b"type=file;",
-            Kind::Folder => b"type=dir;",
-            Kind::Link => b"type=OS.unix=symlink;",
-            Kind::Other => b"type=OS.unix=special;",
-        });
-    }
-    if facts.has(Facts::SIZE) && entry.kind == Kind::File {
-        out.extend_from_slice(b"size=");
-        write_padded(out, entry.size, 0);
-        out.push(b';');
-    }
-    if facts.has(Facts::MODIFY) {
-        out.extend_from_slice(b"modify=");
-        write_time_val(out, entry.modified);
-        out.push(b';');
-    }
-    if facts.has(Facts::PERM) {
-        out.extend_from_slice(match entry.kind {
-            Kind::File => b"perm=r;",
-            Kind::Folder => b"perm=el;",
-            Kind::Link | Kind::Other => b"",
-        });
-    }
-    if facts.has(Facts::UNIQUE) {
-        out.extend_from_slice(b"unique=");
-        write_hex(out, entry.device);
-        out.push(b'U');
-        write_hex(out, entry.inode);
-        out.push(b';');
-    }
+    let mut text = Backwards::new();
+    text.put(b" ");
     if facts.has(Facts::UNIX_MODE) {
         let digit = |shift: u32| b'0' + ((entry.mode >> shift) & 7) as u8;
-        let mode = [digit(9), digit(6), digit(3), digit(0), b';'];
-        out.extend_from_slice(b"UNIX.mode=");
-        out.extend_from_slice(&mode);
+        text.put(&[digit(9), digit(6), digit(3), digit(0), b';']);
+        text.put(b"UNIX.mode=");
     }
-    out.push(b' ');
+    if facts.has(Facts::UNIQUE) {
+        text.put(b";");
+        text.hexadecimal(entry.inode);
+        text.put(b"U");
+        text.hexadecimal(entry.device);
+        text.put(b"unique=");
+    }
+    if facts.has(Facts::PERM) {
+        match entry.kind {
+            Kind::File => text.put(b"perm=r;"),
+            Kind::Folder => text.put(b"perm=el;"),
+            Kind::Link | Kind::Other => {}
+        }
+    }
+    if facts.has(Facts::MODIFY) {
+        text.put(b";");
+        text.put(&time_val(entry.modified));
+        text.put(b"modify=");
+    }
+    if facts.has(Facts::SIZE) && entry.kind == Kind::File {
+        text.put(b";");
+        text.number(entry.size, 0);
+        text.put(b"size=");
+    }
+    if facts.has(Facts::TYPE) {
+        match entry.kind {
+            Kind::File => text.put(b"type=file;"),
+            Kind::Folder => text.put(b"type=dir;"),
+            Kind::Link => text.put(b"type=OS.unix=symlink;"),
+            Kind::Other => text.put(b"type=OS.unix=special;"),
+        }
+    }
+    out.extend_from_slice(text.written());
     shown(name, out);
 }
 
-/// Appends the number in decimal, with spaces before it up to `width` columns.
-fn write_padded(out: &mut Vec<u8>, number: u64, width: usize) {
-    let mut text = [b' '; 20];
-    let mut first = text.len();
-    let mut rest = number;
-    for (at, digit) in text.iter_mut().enumerate().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        first = at;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let padded = first.min(text.len().saturating_sub(width));
-    out.extend_from_slice(&text[padded..]);
+/// What stands before a name, written from its end to its start: so the digits of a number come in the
+/// order in which they are found, and a line is appended in one piece.
+struct Backwards {
+    text: [u8; COLUMNS_MAX],
+    first: usize,
 }
 
-fn write_hex(out: &mut Vec<u8>, number: u64) {
-    let mut text = [0; 16];
-    let mut first = text.len();
-    let mut rest = number;
-    for (at, digit) in text.iter_mut().enumerate().rev() {
-        *digit = b"0123456789abcdef"[(rest % 16) as usize];
-        first = at;
-        rest /= 16;
-        if rest == 0 {
-            break;
+impl Backwards {
+    fn new() -> Self {
+        Self { text: [b' '; COLUMNS_MAX], first: COLUMNS_MAX }
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.text[self.first..]
+    }
+
+    /// Puts `bytes` before what was written. What there is no room for is left out, which a test holds
+    /// to be nothing.
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        if let Some(place) = self.text[..self.first].last_chunk_mut() {
+            *place = *bytes;
+            self.first -= N;
         }
     }
-    out.extend_from_slice(&text[first..]);
+
+    /// Puts the number in decimal, with spaces before it up to `width` columns.
+    fn number(&mut self, number: u64, width: usize) {
+        let padded = self.first.saturating_sub(width);
+        let mut rest = number;
+        while rest >= 100 {
+            self.put(&two((rest % 100) as u8));
+            rest /= 100;
+        }
+        let [ten, one] = two((rest % 100) as u8);
+        if rest < 10 {
+            self.put(&[one])
+        } else {
+            self.put(&[ten, one])
+        }
+        // There are spaces already.
+        self.first = self.first.min(padded);
+    }
+
+    fn hexadecimal(&mut self, number: u64) {
+        let mut rest = number;
+        loop {
+            self.put(&[b"0123456789abcdef"[(rest % 16) as usize]]);
+            rest /= 16;
+            if rest == 0 {
+                break;
+            }
+        }
+    }
 }
 
 /// A set of the facts that MLSD and MLST can give (RFC 3659 §7.5).
@@ -444,6 +476,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_longest_facts_are_whole() {
+        let most = Entry { size: u64::MAX, device: u64::MAX, inode: u64::MAX, modified: i64::MAX, ..file(b"x") };
+        let facts = facts(&Entry { mode: u32::MAX, ..most }, Facts::ALL);
+        let numbers = "size=18446744073709551615;modify=99991231235959;perm=r;unique=ffffffffffffffffUffffffffffffffff";
+        assert_eq!(facts, format!("type=file;{numbers};UNIX.mode=7777; x"));
+    }
+
     /// What a client that reads the columns of `ls -l` finds: kind, size, date and name.
     fn read_long(line: &str) -> Option<(u8, u64, &str, &str)> {
         let (mode, rest) = line.split_at_checked(10)?;
@@ -505,11 +545,13 @@ mod tests {
         #[test]
         fn numbers_are_written_as_usual(number in any::<u64>(), shift in 0u32..64, width in 0usize..12) {
             let number = number >> shift;
-            let (mut decimal, mut hex) = (Vec::new(), Vec::new());
-            write_padded(&mut decimal, number, width);
-            write_hex(&mut hex, number);
-            prop_assert_eq!(decimal, format!("{number:width$}").into_bytes());
-            prop_assert_eq!(hex, format!("{number:x}").into_bytes());
+            let mut text = Backwards::new();
+            text.put(b";");
+            text.hexadecimal(number);
+            text.put(b"U");
+            text.number(number, width);
+            let expected = format!("{number:width$}U{number:x};");
+            prop_assert_eq!(text.written(), expected.as_bytes());
         }
 
         #[test]

@@ -123,7 +123,36 @@ pub fn quote(path: &[u8], out: &mut Vec<u8>) {
 /// Appends a name as a listing shows it: every ASCII control byte becomes `?`, as `ls -q` has it, so
 /// that a name can never end a line. The length stays the same.
 pub fn shown(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(bytes.iter().map(|&byte| if byte.is_ascii_control() { b'?' } else { byte }));
+    let start = out.len();
+    out.extend_from_slice(bytes);
+    let copy = &mut out[start..];
+    // Eight bytes at a time, the last eight perhaps for a second time, since hardly a name has any.
+    let (words, _) = copy.as_chunks_mut::<8>();
+    words.iter_mut().for_each(mask_word);
+    match copy.last_chunk_mut::<8>() {
+        Some(word) => mask_word(word),
+        None => mask(copy),
+    }
+}
+
+fn mask_word(word: &mut [u8; 8]) {
+    const LOW: u64 = u64::from_ne_bytes([0x7F; 8]);
+    let bytes = u64::from_ne_bytes(*word);
+    // The highest bit of each byte, without a carry into the next: clear where it is less than 0x20 in
+    // the first sum, set where it is 0x7F in the second. Bytes from 0x80 on are no control bytes.
+    let printable = (bytes & LOW) + u64::from_ne_bytes([0x60; 8]);
+    let delete = (bytes & LOW) + u64::from_ne_bytes([0x01; 8]);
+    if (!printable | delete) & !bytes & !LOW != 0 {
+        mask(word);
+    }
+}
+
+fn mask(bytes: &mut [u8]) {
+    for byte in bytes {
+        if byte.is_ascii_control() {
+            *byte = b'?';
+        }
+    }
 }
 
 /// Bytes from outside as the log shows them, on one line and without any power over a terminal:
@@ -225,6 +254,28 @@ mod tests {
         let mut out = b"257 ".to_vec();
         quote(b"/a \"b\"\xFF", &mut out);
         assert_eq!(out, b"257 \"/a \"\"b\"\"\xFF\"");
+    }
+
+    /// Each byte in each place, alone and among others, since eight are looked at together.
+    #[test]
+    fn no_other_byte_of_a_shown_name_changes() {
+        let expected = |name: &[u8]| -> Vec<u8> {
+            name.iter().map(|byte| if byte.is_ascii_control() { b'?' } else { *byte }).collect()
+        };
+        for byte in 0..=u8::MAX {
+            for length in 0..20 {
+                for at in 0..length {
+                    for filler in [b'a', 0x7E, 0x7F, 0x1F, 0x80, 0xFF] {
+                        let mut name = vec![filler; length];
+                        name[at] = byte;
+                        let mut out = b"\r\n".to_vec();
+                        shown(&name, &mut out);
+                        assert_eq!(out.split_off(2), expected(&name), "{name:x?}");
+                        assert_eq!(out, b"\r\n", "what was there is left alone");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

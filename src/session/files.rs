@@ -3,7 +3,7 @@
 use super::{Session, answer};
 use crate::data::port::DataPort;
 use crate::data::wait::Stop;
-use crate::proto::date::write_time_val;
+use crate::proto::date::time_val;
 use crate::proto::listing::Kind;
 use crate::proto::params::RepresentationType;
 use crate::proto::pathname::VirtualPath;
@@ -68,11 +68,7 @@ impl<S: Seat> Session<'_, S> {
 
     pub(super) fn modification_time(&mut self, argument: &[u8]) -> Reply {
         match self.regular_file(argument) {
-            Ok(status) => {
-                let mut text = Vec::with_capacity(14);
-                write_time_val(&mut text, status.modified);
-                Reply::with(213, text)
-            }
+            Ok(status) => Reply::with(213, time_val(status.modified)),
             Err(reply) => reply,
         }
     }

@@ -3,13 +3,13 @@
 import os
 
 
-class Peer:
-    def __init__(self, name, title, start, lists=True, one_file=False):
-        self.name, self.title, self.start = name, title, start
-        self.lists, self.one_file = lists, one_file
+# More than are ever open at once.
+SESSIONS = 2000
 
-    def command(self, env, port, file):
-        return self.start(env, port, file)
+
+class Peer:
+    def __init__(self, name, title, start, lists=True):
+        self.name, self.title, self.start, self.lists = name, title, start, lists
 
 
 def config(env, name, text):
@@ -40,21 +40,16 @@ def libraries(env):
     return ":".join(found)
 
 
-def threads(args):
-    """The default of plimsoll, which all the idle sessions and a few more must fit."""
-    return max(256, args.idle + 16)
-
-
-def plimsoll(env, port, _file):
-    command = [env.plimsoll, "serve", env.root, "--listen", f"127.0.0.1:{port}", "--workers", str(threads(env))]
+def plimsoll(env, port, stage):
+    command = [env.plimsoll, "serve", env.root, "--listen", f"127.0.0.1:{port}", "--workers", str(stage.workers)]
     return [*command, "--log", "off"], {}
 
 
-def floor(env, port, file):
-    return [f"{env.cache}/floor", f"127.0.0.1:{port}", str(threads(env)), f"{env.root}/{file}"], {}
+def floor(env, port, stage):
+    return [f"{env.cache}/floor", f"127.0.0.1:{port}", str(stage.workers), f"{env.root}/{stage.file}"], {}
 
 
-def vsftpd(env, port, _file):
+def vsftpd(env, port, _stage):
     os.makedirs(f"{env.work}/empty", exist_ok=True)
     text = f"""listen=YES
 listen_port={port}
@@ -64,7 +59,7 @@ anonymous_enable=YES
 local_enable=NO
 anon_root={env.root}
 secure_chroot_dir={env.work}/empty
-max_clients=1000
+max_clients={SESSIONS}
 xferlog_enable=NO
 seccomp_sandbox=NO
 ftp_username=ftp
@@ -72,12 +67,13 @@ ftp_username=ftp
     return with_user(env, [f"{env.cache}/vsftpd/usr/sbin/vsftpd", config(env, "vsftpd.conf", text)])
 
 
-def pure(env, port, _file):
-    command = [f"{env.cache}/pure-ftpd/usr/sbin/pure-ftpd", "-e", "-S", f"127.0.0.1,{port}", "-c", "1000", "-C", "1000"]
+def pure(env, port, _stage):
+    command = [f"{env.cache}/pure-ftpd/usr/sbin/pure-ftpd", "-e", "-S", f"127.0.0.1,{port}", "-c", f"{SESSIONS}"]
+    command += ["-C", f"{SESSIONS}"]
     return with_user(env, [*command, "-L", "1000000:9", "-H", "-g", f"{env.work}/pure.pid"])
 
 
-def proftpd(env, port, _file):
+def proftpd(env, port, _stage):
     for name in ("users", "groups"):
         config(env, name, "")
     text = f"""ServerName compare
@@ -89,7 +85,7 @@ SocketBindTight on
 UseReverseDNS off
 User nobody
 Group nogroup
-MaxInstances 1000
+MaxInstances {SESSIONS}
 AuthUserFile {env.work}/users
 AuthGroupFile {env.work}/groups
 AuthOrder mod_auth_file.c mod_auth_unix.c
@@ -103,7 +99,7 @@ RequireValidShell off
  User ftp
  Group nogroup
  UserAlias anonymous ftp
- MaxClients 1000
+ MaxClients {SESSIONS}
  RequireValidShell off
 </Anonymous>
 """
@@ -111,7 +107,7 @@ RequireValidShell off
     return with_user(env, [f"{env.cache}/proftpd-core/usr/sbin/proftpd", "-n", "-c", path])
 
 
-def pyftpdlib(env, port, _file):
+def pyftpdlib(env, port, _stage):
     text = f"""import logging
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
@@ -121,7 +117,7 @@ a.add_anonymous({env.root!r}, perm="elr")
 FTPHandler.authorizer = a
 logging.basicConfig(level=logging.ERROR)
 s = FTPServer(("127.0.0.1", {port}), FTPHandler)
-s.max_cons = 1000
+s.max_cons = {SESSIONS}
 s.max_cons_per_ip = 0
 s.backlog = 4096
 s.serve_forever()
@@ -129,14 +125,14 @@ s.serve_forever()
     return ["python3", config(env, "pyftpd.py", text)], {"PYTHONPATH": f"{env.cache}/pyftpdlib"}
 
 
-def unftp(env, port, _file):
+def unftp(env, port, _stage):
     command = [env.unftp or "unftp", "--bind-address", f"127.0.0.1:{port}", "--bind-address-http", "127.0.0.1:0"]
     return [*command, "--root-dir", env.root], {}
 
 
 PEERS = [
     Peer("plimsoll", "plimsoll", plimsoll),
-    Peer("floor", "the floor", floor, lists=False, one_file=True),
+    Peer("floor", "the floor", floor, lists=False),
     Peer("vsftpd", "vsftpd", vsftpd),
     Peer("pure-ftpd", "Pure-FTPd", pure),
     Peer("proftpd", "ProFTPD", proftpd),

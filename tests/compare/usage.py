@@ -2,10 +2,15 @@
 
 import os
 import signal
+import threading
 import time
 
 ROOT = "/sys/fs/cgroup"
 TICK = os.sysconf("SC_CLK_TCK")
+# Seconds after which memory is at rest; version 2 of cgroups adds up its counts every two seconds.
+SETTLE, SETTLE_V2 = 0.3, 2.2
+# Seconds between two looks at memory.
+LOOK = 0.02
 
 
 def read(path):
@@ -17,12 +22,33 @@ def number(path):
     return int(read(path))
 
 
-def field(path, name):
+def field(path, name, unit=1):
     for line in read(path).splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
+        words = line.split()
+        if words[0] == name:
+            return int(words[1]) * unit
     raise OSError(f"{path}: no {name}")
+
+
+class Watch:
+    """The most user memory that a server has while this is open."""
+
+    def __init__(self, usage):
+        self.usage, self.most, self.over = usage, 0, threading.Event()
+        self.thread = threading.Thread(target=self.look, daemon=True)
+
+    def look(self):
+        while not self.over.is_set():
+            self.most = max(self.most, self.usage.user_memory())
+            self.over.wait(LOOK)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
 
 
 class Usage:
@@ -89,28 +115,41 @@ class Usage:
                 continue
         return ticks / TICK
 
-    def memory(self):
-        """Bytes of user memory (anonymous) and of kernel memory, None where it can't be known."""
-        try:
-            if "memory" in self.made:
-                path = self.made["memory"]
-                kernel = number(f"{path}/memory.kmem.usage_in_bytes")
-                return {"user": field(f"{path}/memory.stat", "rss"), "kernel": kernel}
-            if "" in self.made:
-                stat = f"{self.made['']}/memory.stat"
-                kernel = sum(field(stat, k) for k in ("kernel_stack", "pagetables", "slab", "sock"))
-                return {"user": field(stat, "anon"), "kernel": kernel}
-        except OSError:
-            pass
+    def processes(self):
+        """Those of the cgroup, which are had at once, or of the tree."""
+        for path in self.made.values():
+            return [int(p) for p in read(f"{path}/cgroup.procs").split()]
+        return self.tree()
+
+    def user_memory(self):
+        """Bytes of anonymous memory now. The cgroup's own count of it is up to two seconds late."""
         user = 0
-        for p in self.tree():
+        for p in self.processes():
             try:
-                for line in read(f"/proc/{p}/smaps_rollup").splitlines():
-                    if line.startswith("Pss_Anon:"):
-                        user += int(line.split()[1]) * 1024
+                user += field(f"/proc/{p}/smaps_rollup", "Pss_Anon:", 1024)
             except OSError:
                 continue
-        return {"user": user, "kernel": None}
+        return user
+
+    def kernel_memory(self):
+        """Bytes, or None where it can't be known."""
+        try:
+            if "memory" in self.made:
+                return number(f"{self.made['memory']}/memory.kmem.usage_in_bytes")
+            if "" in self.made:
+                stat = f"{self.made['']}/memory.stat"
+                return sum(field(stat, k) for k in ("kernel_stack", "pagetables", "slab", "sock"))
+        except OSError:
+            pass
+        return None
+
+    def settled(self):
+        """User and kernel memory once the clients and the kernel's counts have come to rest."""
+        time.sleep(SETTLE_V2 if "" in self.made else SETTLE)
+        return {"user": self.user_memory(), "kernel": self.kernel_memory()}
+
+    def watch(self):
+        return Watch(self)
 
     def kill(self):
         limit = time.monotonic() + 10
