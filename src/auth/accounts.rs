@@ -366,6 +366,15 @@ mod tests {
     }
 
     #[test]
+    fn a_decoy_that_matches_lets_nobody_in() {
+        let accounts = three();
+        let own = Hash::parse(SHA512).unwrap().cost();
+        let verdict = |own_matches| accounts.judge(b"zoe", peer(), NOW, |hash| Ok((hash.cost() == own) == own_matches));
+        assert!(matches!(verdict(true), Verdict::Right(_)));
+        assert_eq!(verdict(false), Verdict::Wrong);
+    }
+
+    #[test]
     fn without_accounts_a_check_costs_what_it_will_cost_with_the_first() {
         let accounts = parse("# nobody yet\n").unwrap();
         assert_eq!(accounts.check_memory(), Cost::MADE.memory());

@@ -44,7 +44,7 @@ pub enum Cost {
 }
 
 impl Cost {
-    /// The cost of what [`Hash::make`] makes.
+    /// The cost of what [`Hash::make`](super::Hash::make) makes.
     pub const MADE: Cost = Cost::Argon2id {
         memory: limits::ARGON2_MEMORY,
         passes: limits::ARGON2_PASSES,

@@ -230,3 +230,27 @@ impl Drop for Temporary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_somebody_else_makes_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let calls = Cell::new(0);
+        let done = edit(&path, |text| {
+            if calls.replace(calls.get() + 1) == 0 {
+                assert_eq!(text, b"");
+                std::fs::write(&path, "# somebody else's\n").unwrap();
+            }
+            Ok(([text, b"# ours\n"].concat(), "done"))
+        });
+        assert_eq!((done, calls.get()), (Ok("done"), 2));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "# somebody else's\n# ours\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
