@@ -1,5 +1,5 @@
-//! What the kernel knows of a TCP connection and no safe binding asks it for. All `unsafe` code of this
-//! crate is here.
+//! What the kernel knows of a TCP connection and no safe binding asks it for. One of the two modules with
+//! `unsafe` code.
 //!
 //! It is worth that. Without [`unacknowledged`] a connection could be closed with a window of data on its
 //! way, which the kernel then keeps for as long as the peer acknowledges a byte now and then; without

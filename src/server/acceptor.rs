@@ -39,10 +39,8 @@ pub struct Acceptor {
 /// What to do about an error of accept(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// It was about one connection that is gone; take the next.
+    /// It was about one connection that is gone, or there is none: look around again.
     Next,
-    /// There is none now.
-    Wait,
     /// Out of descriptors: refuse one with the spare descriptor, then pause.
     RefuseOne,
     /// Out of something else: pause.
@@ -90,7 +88,7 @@ impl Acceptor {
             self.dismiss_expired();
         }
         for index in ready {
-            self.accept_all(index);
+            self.accept(index);
         }
     }
 
@@ -115,35 +113,29 @@ impl Acceptor {
         let _ = poll(&mut bell, Timespec::try_from(time).ok().as_ref());
     }
 
-    /// Takes all who wait at one listener, but no more than there are slots before looking around again.
-    fn accept_all(&mut self, index: usize) {
-        for _ in 0..=self.queue.places() {
-            let Some(listener) = self.listeners.get(index) else {
-                return;
-            };
-            let accepted = acceptfrom_with(listener, SocketFlags::CLOEXEC);
-            match accepted {
-                Ok((descriptor, address)) => {
-                    self.backoff = Duration::ZERO;
-                    let stream = TcpStream::from(descriptor);
-                    // A peer that is gone already has no address, and needs no answer.
-                    if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
-                        self.admit(stream, canonical_socket(peer));
+    /// Takes one who waits at a listener. Whether another waits is not asked of it: mostly nobody does, and the
+    /// next wait tells it as well.
+    fn accept(&mut self, index: usize) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        match acceptfrom_with(listener, SocketFlags::CLOEXEC) {
+            Ok((descriptor, address)) => {
+                self.backoff = Duration::ZERO;
+                let stream = TcpStream::from(descriptor);
+                // A peer that is gone already has no address, and needs no answer.
+                if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
+                    self.admit(stream, canonical_socket(peer));
+                }
+            }
+            Err(error) => match remedy(error) {
+                Remedy::Next => {}
+                remedy => {
+                    self.backoff = next_backoff(self.backoff);
+                    self.log(format_args!("accept failed: {error}; pausing {} ms", self.backoff.as_millis()));
+                    if remedy == Remedy::RefuseOne {
+                        self.refuse_with_spare(index);
                     }
                 }
-                Err(error) => match remedy(error) {
-                    Remedy::Next => {}
-                    Remedy::Wait => return,
-                    remedy => {
-                        self.backoff = next_backoff(self.backoff);
-                        self.log(format_args!("accept failed: {error}; pausing {} ms", self.backoff.as_millis()));
-                        if remedy == Remedy::RefuseOne {
-                            self.refuse_with_spare(index);
-                        }
-                        return;
-                    }
-                },
-            }
+            },
         }
     }
 
@@ -211,11 +203,11 @@ impl Acceptor {
 
 fn remedy(error: Errno) -> Remedy {
     match error {
-        Errno::AGAIN => Remedy::Wait,
         Errno::MFILE | Errno::NFILE => Remedy::RefuseOne,
         Errno::NOBUFS | Errno::NOMEM => Remedy::Pause,
         // accept(2): errors of the new connection come through here and are to be taken as its own.
-        Errno::INTR
+        Errno::AGAIN
+        | Errno::INTR
         | Errno::CONNABORTED
         | Errno::PROTO
         | Errno::NETDOWN
@@ -259,7 +251,7 @@ mod tests {
 
     #[test]
     fn no_error_of_accept_ends_the_acceptor_and_none_makes_it_spin() {
-        for error in [Errno::INTR, Errno::CONNABORTED, Errno::PROTO, Errno::PERM] {
+        for error in [Errno::AGAIN, Errno::INTR, Errno::CONNABORTED, Errno::PROTO, Errno::PERM] {
             assert_eq!(remedy(error), Remedy::Next, "{error:?}");
         }
         for error in [Errno::MFILE, Errno::NFILE] {
@@ -268,7 +260,6 @@ mod tests {
         for error in [Errno::NOBUFS, Errno::NOMEM, Errno::INVAL, Errno::BADF] {
             assert_eq!(remedy(error), Remedy::Pause, "{error:?}");
         }
-        assert_eq!(remedy(Errno::AGAIN), Remedy::Wait);
     }
 
     #[test]

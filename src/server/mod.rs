@@ -13,6 +13,7 @@ mod reaper;
 mod registry;
 #[cfg(test)]
 mod registry_stress;
+mod schedule;
 mod shed;
 mod slot;
 mod table;
@@ -193,6 +194,8 @@ fn start_threads(
     load_line: LoadLine,
     signals: Signals,
 ) -> Result<Server, StartError> {
+    // All threads that follow inherit it.
+    schedule::for_throughput();
     let config = &context.config;
     let no_thread = |error: io::Error| {
         StartError(format!("--workers: {} threads can't be had: {}", config.workers(), told(&error)))

@@ -44,12 +44,6 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many can wait.
-    #[must_use]
-    pub fn places(&self) -> usize {
-        self.receiver.capacity().unwrap_or(0)
-    }
-
     /// Those who wait.
     #[must_use]
     pub fn len(&self) -> usize {

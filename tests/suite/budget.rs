@@ -14,9 +14,9 @@ const CHANCE: [&str; 5] = ["futex", "clock_nanosleep", "restart_syscall", "sched
 const ROUNDS: usize = 4;
 const TIMES: u64 = 20;
 
-/// System calls of one logon: wait, accept, nobody more to accept; the greeting; three commands and their
-/// replies; one question whether all was taken; close.
-const LOGON: u64 = 12;
+/// System calls of one logon: wait, accept; the greeting; three commands and their replies; one question
+/// whether all was taken; close.
+const LOGON: u64 = 11;
 
 /// System calls of a download beside those of its logon. TYPE and its reply: 2. EPSV: 9, of which one asks
 /// for the address, one for a random number, five make the listener. The connection at the prompt: 3, with
@@ -115,4 +115,19 @@ fn a_logon_and_a_download_stay_within_their_system_calls() {
     println!("a download: {calls} system calls, its logon included, in {what:?}");
     assert!(calls <= LOGON + DOWNLOAD, "{calls} for a download: {what:?}");
     assert!(calls + 5 >= LOGON + DOWNLOAD, "{calls} for a download: the budget can be lowered");
+}
+
+#[test]
+fn every_thread_waits_for_a_processor_that_is_free() {
+    let (_folder, root) = tree();
+    let server = Server::start(&root, &[]);
+    let policy = |stat: &str| stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(38)?.parse().ok());
+    let own: Option<u32> = policy(&std::fs::read_to_string("/proc/self/stat").expect("it is us"));
+    // One who was started with another policy keeps it.
+    let expected = if own == Some(0) { Some(3) } else { own };
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let policies: Vec<Option<u32>> = tasks
+        .map(|task| policy(&std::fs::read_to_string(task.expect("a thread").path().join("stat")).expect("it is there")))
+        .collect();
+    assert!(policies.len() > 16 && policies.iter().all(|policy| *policy == expected), "{policies:?}");
 }
