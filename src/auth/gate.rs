@@ -88,10 +88,10 @@ impl Gate {
             {
                 return Some(Permit { gate: self, workspace });
             }
-            let ticket = state.next;
+            let number = state.next;
             state.next = state.next.wrapping_add(1);
-            state.queue.push_back((ticket, thread::current()));
-            Place { gate: self, ticket }
+            state.queue.push_back((number, thread::current()));
+            Place { gate: self, number }
         };
         loop {
             thread::park_timeout(limits::GATE_ASK_EVERY);
@@ -108,14 +108,14 @@ impl Gate {
 /// A place among those who wait; whoever leaves it, however that is, keeps nobody behind.
 struct Place<'a> {
     gate: &'a Gate,
-    ticket: u64,
+    number: u64,
 }
 
 impl<'a> Place<'a> {
     /// The permit, if it is this one's turn and there is one.
     fn take(&self) -> Option<Permit<'a>> {
         let mut state = self.gate.state.lock();
-        if state.queue.front()?.0 != self.ticket {
+        if state.queue.front()?.0 != self.number {
             return None;
         }
         let workspace = state.free.pop()?;
@@ -126,7 +126,7 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state.lock();
-        state.queue.retain(|(ticket, _)| *ticket != self.ticket);
+        state.queue.retain(|(number, _)| *number != self.number);
         state.wake();
     }
 }
