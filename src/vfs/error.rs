@@ -84,7 +84,8 @@ pub enum VfsError {
     CrossDevice,
     /// A folder can't be moved into itself.
     IntoItself,
-    /// A name that is not for clients: that of a temporary file.
+    /// A name that is not for clients, as those of temporary files, or EILSEQ: one that the file system can't
+    /// have.
     BadName,
     /// An offset that lies past the end of the file.
     PastEnd,
@@ -113,6 +114,7 @@ impl From<Errno> for VfsError {
             Errno::FBIG => Self::TooLarge,
             Errno::ROFS => Self::ReadOnlyFs,
             Errno::XDEV => Self::CrossDevice,
+            Errno::ILSEQ => Self::BadName,
             Errno::BUSY | Errno::TXTBSY => Self::InUse,
             errno => Self::Other(errno),
         }

@@ -15,6 +15,8 @@ mod error;
 mod folder;
 mod names;
 mod place;
+#[cfg(test)]
+mod races;
 mod status;
 mod sweep;
 mod temporary;
@@ -251,6 +253,14 @@ mod tests {
     pub(in crate::vfs) fn writing_roots(path: &Path) -> Vec<Root> {
         let with = |unnamed| roots(path).into_iter().map(move |root| Root { unnamed, ..root });
         with(true).chain(with(false)).collect()
+    }
+
+    /// What is in a folder, in order.
+    pub(in crate::vfs) fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     pub(in crate::vfs) fn contents(open: OpenFile) -> String {

@@ -11,7 +11,8 @@ use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, OFlags, RenameFlags, StatxFlags, fsync, linkat, renameat, renameat_with, statx, unlinkat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fsync, linkat, renameat, renameat_with, statx,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -225,7 +226,23 @@ impl Place {
     /// Makes durable which names the folder has. Where this process may not read the folder, it is the file
     /// that is synced once more: the file systems in use then write the names that it was given, too.
     pub(super) fn sync(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
-        if self.readable { fsync(&self.folder) } else { fsync(file) }
+        if !self.readable {
+            return fsync(file);
+        }
+        match fsync(&self.folder) {
+            // A file system that has no such thing for folders, and not one that has failed.
+            Err(errno) if is_unknown(errno) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Sets the permission bits of a file that this process has just made; its umask has had a say before.
+pub(super) fn set_own_mode(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
+    match fchmod(file, mode) {
+        // A file system that holds no such bits, as FAT.
+        Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        outcome => outcome,
     }
 }
 

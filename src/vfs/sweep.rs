@@ -190,3 +190,168 @@ fn remove(folder: BorrowedFd<'_>, name: &[u8], status: &Status) -> bool {
     same && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         && unlinkat(folder, name, AtFlags::empty()).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::tests::{at, names, roots, writing_roots};
+    use crate::vfs::{Existing, TEMPORARY_PREFIX};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn leftover(folder: &Path, end: &str, content: &str) {
+        let name = [str::from_utf8(TEMPORARY_PREFIX).unwrap(), end].concat();
+        fs::write(folder.join(name), content).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_server_left_is_removed_and_the_rest_is_counted() {
+        let outer = tempfile::tempdir().unwrap();
+        let served = outer.path().join("served");
+        fs::create_dir_all(served.join("a/b/c")).unwrap();
+        fs::create_dir_all(served.join("empty")).unwrap();
+        leftover(outer.path(), "outside", "outside");
+        fs::write(outer.path().join("file"), [0; 1000]).unwrap();
+        symlink("..", served.join("a/out")).unwrap();
+        symlink(outer.path(), served.join("a/b/outside")).unwrap();
+        for (place, bytes) in [("one", 1), ("a/two", 20), ("a/b/.three", 300), ("a/b/c/four", 4000)] {
+            fs::write(served.join(place), vec![0; bytes]).unwrap();
+        }
+        fs::hard_link(served.join("a/two"), served.join("again")).unwrap();
+        for root in roots(&served) {
+            for place in ["", "a", "a/b/c", "empty"] {
+                leftover(&served.join(place), "0123456789abcdef", "left");
+                leftover(&served.join(place), "other", "left too");
+                symlink("../file", served.join(place).join(".plimsoll-link")).unwrap();
+            }
+            // Nobody could open it for writing, if it were not root.
+            let old = served.join("a/.plimsoll-other");
+            fs::set_permissions(old, fs::Permissions::from_mode(0o444)).unwrap();
+            assert_eq!(root.sweep(), Ok(Swept { files: 12, bytes_used: 4321, unread: 0 }));
+            assert_eq!(root.sweep(), Ok(Swept { files: 0, bytes_used: 4321, unread: 0 }));
+            assert_eq!(names(&served), ["a", "again", "empty", "one"]);
+            assert_eq!(names(&served.join("empty")), [""; 0]);
+        }
+        assert_eq!(names(outer.path()), [".plimsoll-outside", "file", "served"]);
+    }
+
+    #[test]
+    fn an_upload_of_another_server_is_left_alone() {
+        let served = tempfile::tempdir().unwrap();
+        let mut seen = 0;
+        for root in writing_roots(served.path()) {
+            fs::write(served.path().join("file"), "old").unwrap();
+            let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
+            upload.write(b"content").unwrap();
+            seen += names(served.path()).len() - 1;
+            for other in roots(served.path()) {
+                assert_eq!(other.sweep().unwrap().files, 0);
+            }
+            upload.commit(true).unwrap();
+            assert_eq!(fs::read(served.path().join("file")).unwrap(), b"content");
+        }
+        assert!(seen > 0, "no upload had a name");
+    }
+
+    /// Servers that start sweep without end while others replace files.
+    #[test]
+    fn no_sweep_breaks_an_upload() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let done = std::sync::atomic::AtomicBool::new(false);
+            let sweeps = std::thread::scope(|scope| {
+                let sweeper = scope.spawn(|| {
+                    let mut sweeps = 0;
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        root.sweep().unwrap();
+                        sweeps += 1;
+                    }
+                    sweeps
+                });
+                let uploads = (0..2_000).map(|number: u32| {
+                    let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644)?;
+                    upload.write(&number.to_le_bytes())?;
+                    upload.commit(false)?;
+                    Ok(fs::read(served.path().join("file")).unwrap() == number.to_le_bytes())
+                });
+                let outcome: Result<Vec<bool>, VfsError> = uploads.collect();
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+                assert_eq!(outcome, Ok(vec![true; 2_000]), "{root:?}");
+                sweeper.join().unwrap()
+            });
+            assert!(sweeps > 10, "{sweeps}");
+            assert_eq!(names(served.path()), ["file"]);
+        }
+    }
+
+    #[test]
+    fn a_folder_with_such_a_name_is_not_removed() {
+        let served = tempfile::tempdir().unwrap();
+        fs::create_dir_all(served.path().join(".plimsoll-folder/in")).unwrap();
+        fs::write(served.path().join(".plimsoll-folder/in/file"), "content").unwrap();
+        for root in roots(served.path()) {
+            assert_eq!(root.sweep(), Ok(Swept { files: 0, bytes_used: 7, unread: 0 }));
+        }
+    }
+
+    #[test]
+    fn a_deep_tree_is_counted_with_few_descriptors() {
+        let served = tempfile::tempdir().unwrap();
+        let mut place = openat(rustix::fs::CWD, served.path(), FOLDER, Mode::empty()).unwrap();
+        // Far deeper than folders are kept open; in each one file before, and one behind the way down.
+        for depth in 0..400_u32 {
+            for name in ["a", "z"] {
+                let flags = OFlags::CREATE | OFlags::WRONLY;
+                let file = openat(&place, name, flags, Mode::from_raw_mode(0o600)).unwrap();
+                rustix::io::write(&file, &depth.to_le_bytes()).unwrap();
+            }
+            for name in ["m", "n"] {
+                rustix::fs::mkdirat(&place, name, Mode::from_raw_mode(0o700)).unwrap();
+            }
+            place = openat(&place, "m", FOLDER, Mode::empty()).unwrap();
+        }
+        for root in roots(served.path()) {
+            assert_eq!(root.sweep(), Ok(Swept { files: 0, bytes_used: 400 * 8, unread: 0 }));
+        }
+
+        let root = &roots(served.path())[0];
+        let top = openat(&root.folder, c".", FOLDER, Mode::empty()).unwrap();
+        let mut levels = vec![Level::new(top, 0)];
+        let mut way = Vec::new();
+        for _ in 0..100 {
+            let below = openat(levels.last().unwrap().folder.as_ref().unwrap(), "m", FOLDER, Mode::empty()).unwrap();
+            way.extend_from_slice(b"m/");
+            levels.push(Level::new(below, way.len()));
+        }
+        for level in &mut levels {
+            level.folder = None;
+        }
+        let sweep = Sweep { root: root.folder.as_fd(), swept: Swept::default(), linked: HashSet::new() };
+        sweep.come_back(&mut levels, &way).unwrap();
+        let open: Vec<bool> = levels.iter().map(|level| level.folder.is_some()).collect();
+        assert_eq!(open, [vec![false; 101 - OPEN_MAX], vec![true; OPEN_MAX]].concat());
+        // Another folder in its place is not mistaken for it.
+        fs::rename(served.path().join("m/m"), served.path().join("m/o")).unwrap();
+        fs::create_dir_all(served.path().join("m").join("m/".repeat(99))).unwrap();
+        for level in &mut levels {
+            level.folder = None;
+        }
+        assert_eq!(sweep.come_back(&mut levels, &way), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn what_is_deeper_than_any_pathname_is_left_out_and_ends() {
+        let served = tempfile::tempdir().unwrap();
+        let name = "n".repeat(200);
+        let mut place = openat(rustix::fs::CWD, served.path(), FOLDER, Mode::empty()).unwrap();
+        for _ in 0..30 {
+            rustix::fs::mkdirat(&place, &name, Mode::from_raw_mode(0o700)).unwrap();
+            place = openat(&place, &name, FOLDER, Mode::empty()).unwrap();
+            let file = openat(&place, "file", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600)).unwrap();
+            rustix::io::write(&file, b"x").unwrap();
+        }
+        let root = &roots(served.path())[0];
+        assert_eq!(root.sweep(), Ok(Swept { files: 0, bytes_used: (PATH_MAX / 201) as u64, unread: 0 }));
+    }
+}

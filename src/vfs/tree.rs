@@ -9,8 +9,8 @@ use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmodat, fstatvfs, mkdirat, openat,
-    renameat, renameat_with, unlinkat, utimensat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmodat, fchmod, fstatvfs, mkdirat,
+    openat, renameat, renameat_with, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -64,11 +64,13 @@ impl Root {
         }
         let place = self.place(path)?;
         let mode = Mode::from_raw_mode(mode & 0o777);
-        mkdirat(place.folder(), place.name(), mode)?;
-        // The process has a mask of its own.
+        mkdirat(place.folder(), place.name(), mode).map_err(of_name)?;
+        // The process has a mask of its own. Where that can't be made good, fewer bits are set than asked for.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(place.folder(), place.name(), flags, Mode::empty())?;
-        set_bits(made.as_fd(), mode)
+        if let Ok(made) = openat(place.folder(), place.name(), flags, Mode::empty()) {
+            let _ = set_bits(made.as_fd(), mode);
+        }
+        Ok(())
     }
 
     /// Moves a name. What has the new one is replaced only where `replace` says so, and never if either is a
@@ -86,10 +88,10 @@ impl Root {
         match move_name(&from, &to) {
             Ok(()) => return Ok(0),
             Err(Errno::EXIST) if replace => {}
-            // The kernel sees it from below: the folder is full of the one that it would have to hold.
-            Err(Errno::NOTEMPTY) => return Err(VfsError::Exists),
-            Err(Errno::INVAL) => return Err(VfsError::IntoItself),
-            Err(errno) => return Err(errno.into()),
+            Err(Errno::INVAL) if from.status()?.is_some_and(|found| found.kind == Kind::Folder) => {
+                return Err(VfsError::IntoItself);
+            }
+            Err(errno) => return Err(of_name(errno)),
         }
         let moved = from.status()?.ok_or(VfsError::Missing)?;
         let Some(old) = to.status()? else { return Err(VfsError::Busy) };
@@ -126,8 +128,18 @@ impl Root {
     /// # Errors
     /// [`VfsError::NotAFile`], [`VfsError::Denied`], and those of the file system.
     pub fn set_mode(&self, path: &VirtualPath, mode: u32) -> Result<(), VfsError> {
+        let mode = Mode::from_raw_mode(mode & 0o777);
         let found = self.settable(path)?;
-        set_bits(found.as_fd(), Mode::from_raw_mode(mode & 0o777))
+        if self.unnamed {
+            return Ok(set_bits(found.as_fd(), mode)?);
+        }
+        // Without /proc it has to be opened, which asks for the right to read it.
+        let opened = self.open_confined(path.relative(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let (found, same) = (Status::of(found.as_fd())?, Status::of(opened.as_fd())?);
+        if !found.is_same(&same) {
+            return Err(VfsError::Busy);
+        }
+        Ok(fchmod(&opened, with_kept(&same, mode))?)
     }
 
     /// What is free on the file system that holds what the pathname leads to.
@@ -150,15 +162,26 @@ impl Root {
     }
 }
 
+/// What is wrong where a name was given: some file systems can't have each.
+fn of_name(errno: Errno) -> VfsError {
+    if errno == Errno::INVAL { VfsError::BadName } else { errno.into() }
+}
+
 /// Sets the permission bits of what a descriptor has open, O_PATH or not.
-fn set_bits(descriptor: BorrowedFd<'_>, mode: Mode) -> Result<(), VfsError> {
+fn set_bits(descriptor: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
     let found = Status::of(descriptor)?;
-    let kept = if found.kind == Kind::Folder { found.mode & 0o7000 } else { 0 };
-    let mode = mode | Mode::from_raw_mode(kept);
+    let mode = with_kept(&found, mode);
     if mode == Mode::from_raw_mode(found.mode) {
         return Ok(());
     }
-    Ok(chmodat(CWD, own_name(descriptor), mode, AtFlags::empty())?)
+    chmodat(CWD, own_name(descriptor), mode, AtFlags::empty())
+}
+
+/// The permission bits, with those that a folder keeps: whose group new files have, and who may remove them,
+/// is the operator's.
+fn with_kept(found: &Status, mode: Mode) -> Mode {
+    let kept = if found.kind == Kind::Folder { found.mode & 0o7000 } else { 0 };
+    mode | Mode::from_raw_mode(kept)
 }
 
 /// Moves a name to one that nothing has.
@@ -194,5 +217,255 @@ fn exchange(from: &Place, to: &Place, old: &Status) -> Result<u64, VfsError> {
             Err(VfsError::IsFolder)
         }
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::tests::{at, names, writing_roots};
+    use rustix::fs::{FileType, mknodat};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// A served folder beside one that is not, with a file in each.
+    fn tree() -> (tempfile::TempDir, PathBuf) {
+        let outer = tempfile::tempdir().unwrap();
+        let served = outer.path().join("served");
+        fs::create_dir_all(served.join("folder")).unwrap();
+        fs::create_dir(outer.path().join("outside")).unwrap();
+        fs::write(outer.path().join("outside/file"), "outside!").unwrap();
+        (outer, served)
+    }
+
+    fn bits(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_file_that_is_removed_frees_its_bytes_unless_it_has_another_name() {
+        let (_outer, served) = tree();
+        for root in writing_roots(&served) {
+            fs::write(served.join("folder/file"), "content").unwrap();
+            fs::hard_link(served.join("folder/file"), served.join("other")).unwrap();
+            symlink("/other", served.join("link")).unwrap();
+            assert_eq!(root.remove_file(&at(b"/folder/file")), Ok(0));
+            assert_eq!(root.remove_file(&at(b"/link")), Ok(0));
+            assert_eq!(fs::read(served.join("other")).unwrap(), b"content");
+            assert_eq!(root.remove_file(&at(b"/other")), Ok(7));
+            assert_eq!(root.remove_file(&at(b"/other")), Err(VfsError::Missing));
+            assert_eq!(root.remove_file(&at(b"/folder")), Err(VfsError::IsFolder));
+            assert_eq!(root.remove_file(&at(b"/")), Err(VfsError::IsFolder));
+            assert_eq!(names(&served), ["folder"]);
+            assert_eq!(names(&served.join("folder")), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_removed_only_when_it_is_empty() {
+        let (_outer, served) = tree();
+        symlink("folder", served.join("link")).unwrap();
+        fs::write(served.join("file"), "").unwrap();
+        for root in writing_roots(&served) {
+            root.make_folder(&at(b"/folder/new"), 0o755).unwrap();
+            for (path, error) in [
+                ("/folder", VfsError::NotEmpty),
+                ("/link", VfsError::NotAFolder),
+                ("/file", VfsError::NotAFolder),
+                ("/missing", VfsError::Missing),
+                ("/", VfsError::Denied),
+            ] {
+                assert_eq!(root.remove_folder(&at(path.as_bytes())), Err(error), "{path}");
+            }
+            assert_eq!(root.remove_folder(&at(b"/link/new")), Ok(()));
+            assert_eq!(names(&served), ["file", "folder", "link"]);
+            assert_eq!(names(&served.join("folder")), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_made_with_the_mode_that_was_asked_for() {
+        let (_outer, served) = tree();
+        symlink("nowhere", served.join("dangling")).unwrap();
+        fs::write(served.join("file"), "").unwrap();
+        for root in writing_roots(&served) {
+            for mode in [0o777, 0o700, 0o6755] {
+                root.make_folder(&at(b"/folder/new"), mode).unwrap();
+                assert_eq!(bits(&served.join("folder/new")), mode & 0o777);
+                fs::remove_dir(served.join("folder/new")).unwrap();
+            }
+            for (path, error) in [
+                ("/folder", VfsError::Exists),
+                ("/file", VfsError::Exists),
+                ("/dangling", VfsError::Exists),
+                ("/", VfsError::Exists),
+                ("/missing/new", VfsError::Missing),
+                ("/file/new", VfsError::NotAFolder),
+                ("/.plimsoll-0", VfsError::BadName),
+            ] {
+                assert_eq!(root.make_folder(&at(path.as_bytes()), 0o755), Err(error), "{path}");
+            }
+            assert_eq!(names(&served), ["dangling", "file", "folder"]);
+        }
+    }
+
+    #[test]
+    fn a_folder_hands_on_its_group_whatever_mode_is_asked_for() {
+        let (_outer, served) = tree();
+        fs::set_permissions(served.join("folder"), fs::Permissions::from_mode(0o3777)).unwrap();
+        for root in writing_roots(&served) {
+            root.make_folder(&at(b"/folder/new"), 0o750).unwrap();
+            assert_eq!(bits(&served.join("folder/new")), 0o2750);
+            root.remove_folder(&at(b"/folder/new")).unwrap();
+            root.set_mode(&at(b"/folder"), 0o4705).unwrap();
+            assert_eq!(bits(&served.join("folder")), 0o3705);
+        }
+    }
+
+    #[test]
+    fn names_move_and_replace_only_where_they_may() {
+        let (_outer, served) = tree();
+        for root in writing_roots(&served) {
+            fs::write(served.join("one"), "first").unwrap();
+            fs::write(served.join("folder/two"), "second").unwrap();
+            let (one, two) = (at(b"/one"), at(b"/folder/two"));
+            assert_eq!(root.rename(&one, &two, false), Err(VfsError::Exists));
+            assert_eq!(fs::read(served.join("folder/two")).unwrap(), b"second");
+            assert_eq!(root.rename(&one, &two, true), Ok(6));
+            assert_eq!(fs::read(served.join("folder/two")).unwrap(), b"first");
+            assert_eq!(root.rename(&one, &two, true), Err(VfsError::Missing));
+            assert_eq!(root.rename(&two, &at(b"/folder/three"), true), Ok(0));
+            // Of a file with another name nothing is freed.
+            fs::write(served.join("one"), "more").unwrap();
+            fs::hard_link(served.join("one"), served.join("again")).unwrap();
+            assert_eq!(root.rename(&at(b"/folder/three"), &one, true), Ok(0));
+            assert_eq!(fs::read(served.join("again")).unwrap(), b"more");
+            // Onto itself, by one name or another, it stays.
+            fs::remove_file(served.join("again")).unwrap();
+            fs::hard_link(served.join("one"), served.join("again")).unwrap();
+            for to in [b"/one".as_slice(), b"/again"] {
+                assert_eq!(root.rename(&one, &at(to), true), Ok(0));
+                assert_eq!(root.rename(&one, &at(to), false), Err(VfsError::Exists));
+            }
+            assert_eq!(names(&served), ["again", "folder", "one"]);
+            assert_eq!(names(&served.join("folder")), [""; 0]);
+            fs::remove_file(served.join("again")).unwrap();
+            fs::remove_file(served.join("one")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_neither_replaces_nor_is_replaced_nor_moves_into_itself() {
+        let (_outer, served) = tree();
+        for name in ["folder/in/deep", "empty"] {
+            fs::create_dir_all(served.join(name)).unwrap();
+        }
+        fs::write(served.join("file"), "content").unwrap();
+        for root in writing_roots(&served) {
+            for (from, to, error) in [
+                ("/folder", "/empty", VfsError::Exists),
+                ("/folder", "/file", VfsError::Exists),
+                ("/file", "/empty", VfsError::IsFolder),
+                ("/file", "/", VfsError::Exists),
+                ("/folder", "/folder/in/deep/new", VfsError::IntoItself),
+                ("/folder", "/folder/new", VfsError::IntoItself),
+                ("/folder/in", "/folder", VfsError::Exists),
+                ("/", "/new", VfsError::Denied),
+                ("/missing", "/new", VfsError::Missing),
+                ("/file", "/missing/new", VfsError::Missing),
+                ("/file", "/.plimsoll-0", VfsError::BadName),
+                ("/.plimsoll-0", "/new", VfsError::BadName),
+            ] {
+                let outcome = root.rename(&at(from.as_bytes()), &at(to.as_bytes()), true);
+                assert_eq!(outcome, Err(error), "{from} {to}");
+            }
+            root.rename(&at(b"/folder"), &at(b"/empty/moved"), true).unwrap();
+            assert!(served.join("empty/moved/in/deep").is_dir());
+            root.rename(&at(b"/empty/moved"), &at(b"/folder"), false).unwrap();
+            assert_eq!(names(&served), ["empty", "file", "folder"]);
+        }
+    }
+
+    #[test]
+    fn a_link_moves_and_is_replaced_as_a_link() {
+        let (_outer, served) = tree();
+        for root in writing_roots(&served) {
+            fs::write(served.join("target"), "target").unwrap();
+            symlink("target", served.join("link")).unwrap();
+            fs::write(served.join("file"), "file").unwrap();
+            root.rename(&at(b"/link"), &at(b"/folder/link"), false).unwrap();
+            assert_eq!(fs::read_link(served.join("folder/link")).unwrap(), Path::new("target"));
+            assert_eq!(root.rename(&at(b"/file"), &at(b"/folder/link"), true), Ok(0));
+            assert_eq!(fs::read(served.join("folder/link")).unwrap(), b"file");
+            assert_eq!(fs::read(served.join("target")).unwrap(), b"target");
+            assert_eq!(root.remove_file(&at(b"/folder/link")), Ok(4));
+        }
+    }
+
+    #[test]
+    fn nothing_moves_to_another_file_system() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let device = |folder: &tempfile::TempDir| fs::metadata(folder.path()).unwrap().dev();
+        if device(&here) == device(&there) {
+            assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "there is one file system only");
+            return eprintln!("skipped: the temporary folder and /dev/shm are one file system");
+        }
+        fs::write(here.path().join("file"), "content").unwrap();
+        let path = |folder: &tempfile::TempDir| at(folder.path().join("file").to_str().unwrap().as_bytes());
+        for root in writing_roots(Path::new("/")) {
+            assert_eq!(root.rename(&path(&here), &path(&there), true), Err(VfsError::CrossDevice));
+            assert_eq!(names(here.path()), ["file"]);
+            assert_eq!(names(there.path()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn times_and_modes_are_set_inside_the_root_only() {
+        let (outer, served) = tree();
+        let outside = outer.path().join("outside/file");
+        symlink("/folder/file", served.join("good")).unwrap();
+        symlink(&outside, served.join("evil")).unwrap();
+        symlink("../outside/file", served.join("bad")).unwrap();
+        mknodat(CWD, served.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(&outside).unwrap().modified().unwrap();
+        let file = served.join("folder/file");
+        fs::write(&file, "content").unwrap();
+        for root in writing_roots(&served) {
+            for (path, seconds, mode) in [("/folder/file", 86_400, 0o7604), ("/good", 1_000_000_000, 0o000)] {
+                root.set_modified(&at(path.as_bytes()), seconds).unwrap();
+                root.set_mode(&at(path.as_bytes()), mode).unwrap();
+                let found = fs::metadata(&file).unwrap();
+                assert_eq!((found.mtime(), found.mtime_nsec()), (seconds, 0));
+                assert_eq!(found.mode() & 0o7777, mode & 0o777);
+            }
+            root.set_modified(&at(b"/folder"), -1).unwrap();
+            let found = fs::metadata(served.join("folder")).unwrap().modified().unwrap();
+            assert_eq!(found, UNIX_EPOCH - Duration::from_secs(1));
+            for (path, error) in [
+                ("/evil", VfsError::Missing),
+                ("/bad", VfsError::Missing),
+                ("/fifo", VfsError::NotAFile),
+                ("/missing", VfsError::Missing),
+            ] {
+                assert_eq!(root.set_mode(&at(path.as_bytes()), 0o777), Err(error), "{path}");
+                assert_eq!(root.set_modified(&at(path.as_bytes()), 5), Err(error), "{path}");
+            }
+        }
+        assert_eq!(bits(&outside), 0o640);
+        assert_eq!(fs::metadata(&outside).unwrap().modified().unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_free_is_told_in_bytes() {
+        let (_outer, served) = tree();
+        for root in writing_roots(&served) {
+            let free = root.free(&at(b"/folder")).unwrap();
+            assert!(free.bytes > 0 && free.bytes <= free.total, "{free:?}");
+            let upload = root.upload(&at(b"/folder/file"), crate::vfs::Existing::Refuse, 0o644).unwrap();
+            assert_eq!(upload.free().unwrap().total, free.total);
+        }
     }
 }

@@ -9,13 +9,13 @@
 //! would say that all is well. Never commits what it could not write in full.
 
 use super::change::InPlace;
-use super::place::{Place, random_digits};
+use super::place::{Place, random_digits, set_own_mode};
 use super::temporary::Temporary;
 use super::{Free, Kind, Reservation, Root, VfsError};
 use crate::limits::NAME_MAX;
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Gid, Mode, Uid, fchmod, fchown, fsync};
+use rustix::fs::{Gid, Mode, Uid, fchown, fsync};
 use rustix::io::{Errno, pwrite};
 
 /// Numbers that are tried as the end of a name that something has; after them come random digits, so that
@@ -199,7 +199,7 @@ impl Upload {
         self.check()?;
         let replaced = match &mut self.target {
             Target::New { temporary, existing, mode } => {
-                fchmod(temporary.file(), *mode)?;
+                set_own_mode(temporary.file(), *mode)?;
                 if durable {
                     fsync(temporary.file())?;
                 }
@@ -236,7 +236,7 @@ impl Upload {
         if self.length == 0 {
             return Ok(None);
         }
-        fchmod(temporary.file(), *mode)?;
+        set_own_mode(temporary.file(), *mode)?;
         let kept = match settle(temporary, not_replacing(*existing), &path) {
             Err(VfsError::Exists) if *existing == Existing::Replace => {
                 let partial = ended(&path, b".partial")?;
@@ -363,10 +363,15 @@ fn ended(path: &VirtualPath, end: &[u8]) -> Result<VirtualPath, VfsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::tests::{at, writing_roots};
+    use crate::vfs::tests::{at, names, writing_roots};
+    use crate::vfs::{Offset, Usage};
+    use rustix::fs::{CWD, FileType, mknodat};
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::path::Path;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::sync::{Arc, Barrier};
 
     fn put(root: &Root, path: &[u8], existing: Existing, content: &[u8]) -> Result<Committed, VfsError> {
         let mut upload = root.upload(&at(path), existing, 0o640)?;
@@ -374,37 +379,43 @@ mod tests {
         upload.commit(true)
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
     #[test]
     fn the_old_file_is_there_until_the_commit_and_the_new_one_after_it() {
-        for number in 0..4 {
-            let served = tempfile::tempdir().unwrap();
-            let root = &writing_roots(served.path())[number % writing_roots(served.path()).len()];
-            let file = served.path().join("file");
+        let served = tempfile::tempdir().unwrap();
+        let file = served.path().join("file");
+        for root in writing_roots(served.path()) {
             fs::write(&file, "old content").unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o751)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o4751)).unwrap();
             let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o640).unwrap();
             for part in [b"new".as_slice(), b" ", b"one"] {
                 upload.write(part).unwrap();
                 assert_eq!(fs::read(&file).unwrap(), b"old content", "{root:?}");
+                assert_eq!(root.open_file(&at(b"/file")).unwrap().length, 11);
             }
             assert_eq!(upload.length(), 7);
             let committed = upload.commit(true).unwrap();
             assert_eq!(committed, Committed { path: at(b"/file"), replaced: 11 });
             assert_eq!(fs::read(&file).unwrap(), b"new one");
+            // The permissions of the old one, but not its rights.
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o751);
             assert_eq!(names(served.path()), ["file"]);
+        }
+    }
 
-            let committed = put(root, b"/new", Existing::Replace, b"first").unwrap();
-            assert_eq!(committed.replaced, 0);
-            assert_eq!(fs::metadata(served.path().join("new")).unwrap().mode() & 0o7777, 0o640);
-            assert_eq!(names(served.path()), ["file", "new"]);
+    #[test]
+    fn a_new_file_has_the_mode_that_was_asked_for_and_nothing_beside_it() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            for (durable, existing) in [(true, Existing::Replace), (false, Existing::Refuse), (true, Existing::Rename)]
+            {
+                let mut upload = root.upload(&at(b"/new"), existing, 0o6666).unwrap();
+                upload.write(b"content").unwrap();
+                assert!(!served.path().join("new").exists());
+                assert_eq!(upload.commit(durable).unwrap(), Committed { path: at(b"/new"), replaced: 0 });
+                assert_eq!(fs::metadata(served.path().join("new")).unwrap().mode() & 0o7777, 0o666);
+                assert_eq!(names(served.path()), ["new"]);
+                fs::remove_file(served.path().join("new")).unwrap();
+            }
         }
     }
 
@@ -420,6 +431,407 @@ mod tests {
             }
             assert_eq!(names(served.path()), ["file"]);
             assert_eq!(fs::read(served.path().join("file")).unwrap(), b"old");
+        }
+    }
+
+    #[test]
+    fn nobody_else_may_read_an_upload_on_its_way_or_see_its_name() {
+        let served = tempfile::tempdir().unwrap();
+        let mut named = 0;
+        for root in writing_roots(served.path()) {
+            let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o666).unwrap();
+            upload.write(b"secret").unwrap();
+            let flags = rustix::io::fcntl_getfd(upload.file()).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+            for name in names(served.path()) {
+                named += 1;
+                assert_eq!(fs::metadata(served.path().join(&name)).unwrap().mode() & 0o7777, 0o600);
+                let path = at(name.as_bytes());
+                assert_eq!(root.open_file(&path).err(), Some(VfsError::Missing));
+                assert_eq!(root.status(&path).err(), Some(VfsError::Missing));
+                assert_eq!(root.link_status(&path).err(), Some(VfsError::Missing));
+                assert_eq!(root.remove_file(&path), Err(VfsError::BadName));
+                assert_eq!(root.rename(&path, &at(b"/mine"), false), Err(VfsError::BadName));
+                let folder = root.open_folder(&at(b"/")).unwrap();
+                assert_eq!(folder.status(name.as_bytes()).err(), Some(VfsError::Missing));
+                let mut buffer = crate::vfs::ReadBuffer::new();
+                assert_eq!(folder.entries(&mut buffer).unwrap().next_name(), Ok(None));
+            }
+        }
+        assert!(named > 0, "no temporary file had a name");
+    }
+
+    #[test]
+    fn what_cannot_be_uploaded_is_refused_before_a_byte_is_sent() {
+        let served = tempfile::tempdir().unwrap();
+        fs::create_dir(served.path().join("folder")).unwrap();
+        fs::write(served.path().join("file"), "old").unwrap();
+        symlink("nowhere", served.path().join("link")).unwrap();
+        mknodat(CWD, served.path().join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+        let before = names(served.path());
+        for root in writing_roots(served.path()) {
+            for (path, existing, error) in [
+                ("/folder", Existing::Replace, VfsError::IsFolder),
+                ("/folder", Existing::Refuse, VfsError::IsFolder),
+                ("/fifo", Existing::Replace, VfsError::NotAFile),
+                ("/", Existing::Replace, VfsError::IsFolder),
+                ("/", Existing::Rename, VfsError::IsFolder),
+                ("/file", Existing::Refuse, VfsError::Exists),
+                ("/link", Existing::Refuse, VfsError::Exists),
+                ("/missing/file", Existing::Replace, VfsError::Missing),
+                ("/file/file", Existing::Replace, VfsError::NotAFolder),
+                ("/.plimsoll-file", Existing::Replace, VfsError::BadName),
+                ("/.plimsoll-x/file", Existing::Rename, VfsError::BadName),
+            ] {
+                let outcome = root.upload(&at(path.as_bytes()), existing, 0o644);
+                assert_eq!(outcome.err(), Some(error), "{path} {existing:?}");
+            }
+            assert_eq!(names(served.path()), before);
+        }
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_what_it_leads_to() {
+        let outer = tempfile::tempdir().unwrap();
+        let served = outer.path().join("served");
+        fs::create_dir_all(served.join("folder")).unwrap();
+        for (path, content) in [("secret", "outside"), ("served/target", "inside")] {
+            fs::write(outer.path().join(path), content).unwrap();
+        }
+        symlink("/folder", served.join("way")).unwrap();
+        symlink("../", served.join("folder/up")).unwrap();
+        symlink("../..", served.join("folder/out")).unwrap();
+        for root in writing_roots(&served) {
+            for target in [Path::new("target"), &outer.path().join("secret"), Path::new("missing")] {
+                symlink(target, served.join("folder/link")).unwrap();
+                assert_eq!(put(&root, b"/way/link", Existing::Replace, b"new").unwrap().replaced, 0);
+                assert!(fs::symlink_metadata(served.join("folder/link")).unwrap().is_file());
+                fs::remove_file(served.join("folder/link")).unwrap();
+            }
+            assert_eq!(fs::read(outer.path().join("secret")).unwrap(), b"outside");
+            assert_eq!(fs::read(served.join("target")).unwrap(), b"inside");
+            // The folder of a name is looked up as all is: a way up ends at the root.
+            put(&root, b"/folder/up/one", Existing::Refuse, b"").unwrap();
+            put(&root, b"/folder/out/two", Existing::Refuse, b"").unwrap();
+            assert_eq!(names(&served), ["folder", "one", "target", "two", "way"]);
+            fs::remove_file(served.join("one")).unwrap();
+            fs::remove_file(served.join("two")).unwrap();
+        }
+        assert_eq!(names(outer.path()), ["secret", "served"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_never_replaced_where_that_was_refused() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let mut refused = root.upload(&at(b"/file"), Existing::Refuse, 0o644).unwrap();
+            let mut renamed = root.upload(&at(b"/file"), Existing::Rename, 0o644).unwrap();
+            refused.write(b"refused").unwrap();
+            renamed.write(b"renamed").unwrap();
+            fs::write(served.path().join("file"), "faster").unwrap();
+            assert_eq!(refused.commit(true), Err(VfsError::Exists));
+            assert_eq!(renamed.commit(true).unwrap().path, at(b"/file.1"));
+            assert_eq!(fs::read(served.path().join("file")).unwrap(), b"faster");
+            assert_eq!(names(served.path()), ["file", "file.1"]);
+            for name in names(served.path()) {
+                fs::remove_file(served.path().join(name)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_made_meanwhile_is_not_replaced() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let upload = root.upload(&at(b"/name"), Existing::Replace, 0o644).unwrap();
+            fs::create_dir(served.path().join("name")).unwrap();
+            assert_eq!(upload.commit(true), Err(VfsError::IsFolder));
+            assert_eq!(names(served.path()), ["name"]);
+            fs::remove_dir(served.path().join("name")).unwrap();
+
+            fs::create_dir(served.path().join("folder")).unwrap();
+            let upload = root.upload(&at(b"/folder/name"), Existing::Replace, 0o644).unwrap();
+            fs::remove_dir_all(served.path().join("folder")).unwrap();
+            assert_eq!(upload.commit(true), Err(VfsError::Missing));
+        }
+    }
+
+    #[test]
+    fn a_free_name_is_chosen_by_number_and_then_by_chance() {
+        for root_number in 0..4 {
+            let served = tempfile::tempdir().unwrap();
+            let roots = writing_roots(served.path());
+            let Some(root) = roots.get(root_number) else { return };
+            fs::create_dir(served.path().join("name")).unwrap();
+            let mut chosen: Vec<VirtualPath> = Vec::new();
+            for number in 0..NUMBERS_TRIED + 2 {
+                chosen.push(put(root, b"/name", Existing::Rename, number.to_string().as_bytes()).unwrap().path);
+            }
+            for (number, path) in (0..NUMBERS_TRIED).zip(&chosen) {
+                assert_eq!(path, &at(format!("/name.{}", number + 1).as_bytes()));
+            }
+            let [.., one, other] = &chosen[..] else { panic!("too few") };
+            assert_ne!(one, other);
+            assert!(one.as_bytes().starts_with(b"/name.") && one.as_bytes().len() == 6 + 16, "{one:?}");
+            for (number, path) in chosen.iter().enumerate() {
+                let mut content = String::new();
+                std::io::Read::read_to_string(&mut root.open_file(path).unwrap().file, &mut content).unwrap();
+                assert_eq!(content, number.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_name_loses_whole_characters_to_its_new_end() {
+        let served = tempfile::tempdir().unwrap();
+        let root = &writing_roots(served.path())[0];
+        let umlauts = ["a".as_bytes(), &"ä".as_bytes().repeat(127)].concat();
+        let bytes = [0xff; NAME_MAX];
+        for (name, kept) in [(umlauts.as_slice(), 253), (&bytes, 253)] {
+            put(root, name, Existing::Rename, b"").unwrap();
+            let second = put(root, name, Existing::Rename, b"").unwrap().path;
+            let second = second.file_name().unwrap();
+            assert_eq!(second, [&name[..kept], b".1"].concat());
+            assert!(served.path().join(std::ffi::OsStr::from_bytes(second)).exists());
+        }
+        let path = at(&umlauts[..253]);
+        assert_eq!(ended(&path, b".12").unwrap().file_name().unwrap().len(), 251 + 3);
+    }
+
+    #[test]
+    fn twenty_uploads_of_one_name_leave_one_whole_file_and_a_true_count() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let usage = Arc::new(Usage::new(0));
+            let removed = std::thread::scope(|scope| {
+                for letter in b'a'..b'a' + 20 {
+                    let (root, usage) = (&root, &usage);
+                    scope.spawn(move || {
+                        for turn in 1..=10 {
+                            let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
+                            upload.charge(usage.reserve(0, u64::MAX).unwrap());
+                            // Each has its own length.
+                            for _ in 0..3 + turn {
+                                upload.write(&vec![letter; 1000 + usize::from(letter)]).unwrap();
+                            }
+                            upload.commit(false).unwrap();
+                        }
+                    });
+                }
+                // And others remove it.
+                let remover = scope.spawn(|| {
+                    (0..400)
+                        .map(|_| root.remove_file(&at(b"/file")).unwrap_or_default())
+                        .inspect(|freed| usage.freed(*freed))
+                        .filter(|freed| *freed > 0)
+                        .count()
+                });
+                remover.join().unwrap()
+            });
+            assert!(removed > 0, "nothing was removed meanwhile");
+            let mut sum = 0;
+            for name in names(served.path()) {
+                assert_eq!(name, "file");
+                let content = fs::read(served.path().join(name)).unwrap();
+                sum += content.len() as u64;
+                assert!(content.iter().all(|byte| *byte == content[0]), "mixed");
+                assert_eq!(content.len() % (1000 + usize::from(content[0])), 0, "torn");
+            }
+            assert_eq!(usage.used(), sum, "{root:?}");
+            let _ = fs::remove_file(served.path().join("file"));
+        }
+    }
+
+    #[test]
+    fn twenty_uploads_at_once_never_exceed_a_quota() {
+        const LIMIT: u64 = 100_000;
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let usage = Arc::new(Usage::new(0));
+            let barrier = Barrier::new(20);
+            let refused: usize = std::thread::scope(|scope| {
+                let sessions: Vec<_> = (0..20)
+                    .map(|session| {
+                        let (root, usage, barrier) = (&root, &usage, &barrier);
+                        scope.spawn(move || {
+                            let path = at(format!("/file{session}").as_bytes());
+                            let mut upload = root.upload(&path, Existing::Refuse, 0o644).unwrap();
+                            upload.charge(usage.reserve(0, LIMIT).unwrap());
+                            barrier.wait();
+                            for _ in 0..10 {
+                                if let Err(error) = upload.write(&[1; 1000]) {
+                                    assert_eq!(error, VfsError::OverQuota);
+                                    assert_eq!(upload.commit(true), Err(VfsError::OverQuota));
+                                    return 1;
+                                }
+                            }
+                            upload.commit(false).unwrap();
+                            0
+                        })
+                    })
+                    .collect();
+                sessions.into_iter().map(|session| session.join().unwrap()).sum()
+            });
+            let files = names(served.path());
+            let sum: u64 = files.iter().map(|name| fs::metadata(served.path().join(name)).unwrap().len()).sum();
+            assert_eq!((sum, usage.used()), (10_000 * (20 - refused as u64), sum));
+            assert!(sum <= LIMIT && refused >= 10, "{refused}");
+            assert_eq!(root.sweep().unwrap().bytes_used, usage.used());
+            for name in files {
+                usage.freed(root.remove_file(&at(name.as_bytes())).unwrap());
+            }
+            assert_eq!(usage.used(), 0);
+        }
+    }
+
+    #[test]
+    fn a_partial_upload_is_kept_under_its_name_or_beside_what_has_it() {
+        let served = tempfile::tempdir().unwrap();
+        let broken = |root: &Root, existing, content: &[u8]| {
+            let mut upload = root.upload(&at(b"/file"), existing, 0o604).unwrap();
+            upload.write(content).unwrap();
+            upload.keep()
+        };
+        for root in writing_roots(served.path()) {
+            assert_eq!(broken(&root, Existing::Replace, b""), Ok(None));
+            let kept = broken(&root, Existing::Replace, b"first").unwrap().unwrap();
+            assert_eq!((kept.path, kept.replaced), (at(b"/file"), 0));
+            let kept = broken(&root, Existing::Replace, b"second").unwrap().unwrap();
+            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 0));
+            let kept = broken(&root, Existing::Replace, b"3rd").unwrap().unwrap();
+            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 6));
+            assert_eq!(fs::read(served.path().join("file")).unwrap(), b"first");
+            assert_eq!(fs::read(served.path().join("file.partial")).unwrap(), b"3rd");
+            let kept = broken(&root, Existing::Rename, b"4th").unwrap().unwrap();
+            assert_eq!((kept.path, kept.replaced), (at(b"/file.1"), 0));
+            assert_eq!(names(served.path()), ["file", "file.1", "file.partial"]);
+            for name in names(served.path()) {
+                fs::remove_file(served.path().join(name)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_taken_meanwhile_is_not_kept_where_that_was_refused() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let mut upload = root.upload(&at(b"/file"), Existing::Refuse, 0o644).unwrap();
+            upload.write(b"half").unwrap();
+            fs::write(served.path().join("file"), "faster").unwrap();
+            assert_eq!(upload.keep(), Err(VfsError::Exists));
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(served.path().join("file")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_upload_gives_back_what_does_not_stay() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let usage = Arc::new(Usage::new(0));
+            let begin = || {
+                let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
+                upload.charge(usage.reserve(100, 1000).unwrap());
+                upload
+            };
+            let mut upload = begin();
+            upload.write(&[1; 300]).unwrap();
+            assert_eq!(usage.used(), 400);
+            drop(upload);
+            assert_eq!(usage.used(), 0);
+            for (length, used) in [(300, 300), (500, 500), (7, 7)] {
+                let mut upload = begin();
+                upload.write(&vec![1; length]).unwrap();
+                upload.commit(false).unwrap();
+                assert_eq!(usage.used(), used);
+            }
+            let mut upload = begin();
+            upload.write(&[1; 893]).unwrap();
+            assert_eq!(upload.write(&[1]), Err(VfsError::OverQuota));
+            assert_eq!(upload.keep().unwrap().unwrap().path, at(b"/file.partial"));
+            assert_eq!(usage.used(), 900);
+            assert_eq!(root.sweep().unwrap().bytes_used, 900);
+            for name in names(served.path()) {
+                fs::remove_file(served.path().join(name)).unwrap();
+            }
+        }
+    }
+
+    /// A file system of a few pages, mounted for as long as this lives.
+    struct SmallDisk(PathBuf);
+
+    impl SmallDisk {
+        fn mount(place: &Path, options: &str) -> Option<SmallDisk> {
+            let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(place).output();
+            if mount.is_ok_and(|output| output.status.success()) {
+                return Some(SmallDisk(place.to_owned()));
+            }
+            assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "nothing can be mounted");
+            eprintln!("skipped: a small file system can't be mounted here");
+            None
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
+    }
+
+    #[test]
+    fn a_full_disk_ends_an_upload_and_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path(), "size=64k") else { return };
+        for root in writing_roots(&disk.0) {
+            fs::write(disk.0.join("file"), "old").unwrap();
+            let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
+            assert_eq!(upload.free().unwrap().total, 64 * 1024);
+            let full = (0..100).find_map(|_| upload.write(&[1; 3000]).err());
+            assert_eq!(full, Some(VfsError::NoSpace));
+            assert_eq!(upload.free().unwrap().bytes, 0);
+            // There is room again, but what is missing is missing.
+            let length = upload.length();
+            assert!(length > 30_000, "{length}");
+            assert_eq!(upload.write(b"x"), Err(VfsError::NoSpace));
+            assert_eq!(upload.commit(true), Err(VfsError::NoSpace));
+            assert_eq!(fs::read(disk.0.join("file")).unwrap(), b"old");
+            assert_eq!(names(&disk.0), ["file"]);
+
+            let mut upload = root.change(&at(b"/file"), Offset::Append, 0o644).unwrap();
+            let full = (0..100).find_map(|_| upload.write(&[1; 3000]).err());
+            assert_eq!(full, Some(VfsError::NoSpace));
+            assert_eq!(upload.length(), fs::metadata(disk.0.join("file")).unwrap().len());
+            drop(upload);
+            assert_eq!(root.upload(&at(b"/next"), Existing::Replace, 0o644).unwrap().free().unwrap().bytes, 0);
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_for_another_name_refuses_the_upload() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path(), "size=64k,nr_inodes=3") else { return };
+        for root in writing_roots(&disk.0) {
+            // The folder itself is one of the three.
+            let uploads: Vec<_> = (0..3).map(|_| root.upload(&at(b"/file"), Existing::Rename, 0o644)).collect();
+            let full = uploads.into_iter().filter_map(Result::err).next();
+            assert_eq!(full, Some(VfsError::NoSpace), "{root:?}");
+            assert_eq!(names(&disk.0), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_by_itself_is_synced_with_the_file() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            // As it is opened where it may not be read.
+            let place = root.place(&at(b"/file")).unwrap();
+            assert_eq!(fsync(place.folder()), Err(Errno::BADF));
+            let mut temporary = Temporary::new(place, root.unnamed).unwrap();
+            temporary.put(b"file").unwrap();
+            temporary.place().sync(temporary.file()).unwrap();
+            drop(temporary);
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(served.path().join("file")).unwrap();
         }
     }
 }
