@@ -14,6 +14,7 @@ mod change;
 mod error;
 mod folder;
 mod names;
+mod naming;
 mod place;
 #[cfg(test)]
 mod races;
@@ -29,11 +30,12 @@ pub use crate::proto::listing::Kind;
 pub use error::{RootError, VfsError};
 pub use folder::{Entries, Folder, ReadBuffer};
 pub use names::{Fit, NameBuffer};
+pub use naming::Existing;
 pub use place::TEMPORARY_PREFIX;
 pub use status::Status;
 pub use sweep::Swept;
 pub use tree::Free;
-pub use upload::{Committed, Existing, Offset, Upload};
+pub use upload::{Committed, Offset, Upload};
 pub use usage::{Reservation, Usage};
 
 use crate::proto::pathname::VirtualPath;
