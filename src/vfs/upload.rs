@@ -279,10 +279,12 @@ mod tests {
     use crate::vfs::tests::{at, names, writing_roots};
     use crate::vfs::{Offset, Usage};
     use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    use std::ffi::CStr;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
-    use std::process::Command;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Barrier};
 
     fn put(root: &Root, path: &[u8], existing: Existing, content: &[u8]) -> Result<Committed, VfsError> {
@@ -468,47 +470,60 @@ mod tests {
         }
     }
 
+    /// A new file of one letter, whose length tells whether it is whole.
+    fn charged(root: &Root, usage: &Arc<Usage>, path: &VirtualPath, letter: u8, turn: usize) {
+        let mut upload = root.upload(path, Existing::Replace, 0o644).unwrap();
+        upload.charge(usage.reserve(0, u64::MAX).unwrap());
+        for _ in 0..1 + turn % 7 {
+            upload.write(&vec![letter; 1000 + usize::from(letter)]).unwrap();
+        }
+        upload.commit(false).unwrap();
+    }
+
     #[test]
-    fn twenty_uploads_of_one_name_leave_one_whole_file_and_a_true_count() {
+    fn twenty_sessions_on_one_name_leave_whole_files_and_a_true_count() {
+        const TURNS: usize = 150;
         let served = tempfile::tempdir().unwrap();
+        let file = &at(b"/file");
         for root in writing_roots(served.path()) {
-            let usage = Arc::new(Usage::new(0));
-            let removed = std::thread::scope(|scope| {
+            let (usage, removed) = (Arc::new(Usage::new(0)), AtomicUsize::new(0));
+            std::thread::scope(|scope| {
                 for letter in b'a'..b'a' + 20 {
-                    let (root, usage) = (&root, &usage);
+                    let (root, usage, removed) = (&root, &usage, &removed);
+                    let other = at(&[b'/', letter]);
                     scope.spawn(move || {
-                        for turn in 1..=10 {
-                            let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
-                            upload.charge(usage.reserve(0, u64::MAX).unwrap());
-                            // Each has its own length.
-                            for _ in 0..3 + turn {
-                                upload.write(&vec![letter; 1000 + usize::from(letter)]).unwrap();
-                            }
-                            upload.commit(false).unwrap();
+                        for turn in 0..TURNS {
+                            let freed = match letter % 3 {
+                                0 => {
+                                    let freed = root.remove_file(file);
+                                    removed.fetch_add(usize::from(freed.is_ok()), Ordering::Relaxed);
+                                    freed
+                                }
+                                1 => {
+                                    charged(root, usage, file, letter, turn);
+                                    Ok(0)
+                                }
+                                _ => {
+                                    charged(root, usage, &other, letter, turn);
+                                    root.rename(&other, file, true)
+                                }
+                            };
+                            usage.freed(freed.unwrap_or_default());
                         }
                     });
                 }
-                // And others remove it.
-                let remover = scope.spawn(|| {
-                    (0..400)
-                        .map(|_| root.remove_file(&at(b"/file")).unwrap_or_default())
-                        .inspect(|freed| usage.freed(*freed))
-                        .filter(|freed| *freed > 0)
-                        .count()
-                });
-                remover.join().unwrap()
             });
-            assert!(removed > 0, "nothing was removed meanwhile");
+            assert!(removed.into_inner() > 10, "hardly anything was removed meanwhile");
             let mut sum = 0;
             for name in names(served.path()) {
-                assert_eq!(name, "file");
-                let content = fs::read(served.path().join(name)).unwrap();
+                assert!(!name.starts_with('.'), "{name} was left");
+                let content = fs::read(served.path().join(&name)).unwrap();
                 sum += content.len() as u64;
                 assert!(content.iter().all(|byte| *byte == content[0]), "mixed");
                 assert_eq!(content.len() % (1000 + usize::from(content[0])), 0, "torn");
+                fs::remove_file(served.path().join(name)).unwrap();
             }
             assert_eq!(usage.used(), sum, "{root:?}");
-            let _ = fs::remove_file(served.path().join("file"));
         }
     }
 
@@ -631,27 +646,26 @@ mod tests {
     struct SmallDisk(PathBuf);
 
     impl SmallDisk {
-        fn mount(place: &Path, options: &str) -> Option<SmallDisk> {
-            let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(place).output();
-            if mount.is_ok_and(|output| output.status.success()) {
-                return Some(SmallDisk(place.to_owned()));
+        fn mount(place: &Path, options: &CStr) -> Option<SmallDisk> {
+            match mount(c"none", place, c"tmpfs", MountFlags::empty(), options) {
+                Ok(()) => return Some(SmallDisk(place.to_owned())),
+                Err(errno) => eprintln!("skipped: a small file system can't be mounted here: {errno}"),
             }
             assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "nothing can be mounted");
-            eprintln!("skipped: a small file system can't be mounted here");
             None
         }
     }
 
     impl Drop for SmallDisk {
         fn drop(&mut self) {
-            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+            let _ = unmount(&self.0, UnmountFlags::DETACH);
         }
     }
 
     #[test]
     fn a_full_disk_ends_an_upload_and_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
-        let Some(disk) = SmallDisk::mount(folder.path(), "size=64k") else { return };
+        let Some(disk) = SmallDisk::mount(folder.path(), c"size=64k") else { return };
         for root in writing_roots(&disk.0) {
             fs::write(disk.0.join("file"), "old").unwrap();
             let mut upload = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
@@ -679,7 +693,7 @@ mod tests {
     #[test]
     fn a_disk_without_room_for_another_name_refuses_the_upload() {
         let folder = tempfile::tempdir().unwrap();
-        let Some(disk) = SmallDisk::mount(folder.path(), "size=64k,nr_inodes=3") else { return };
+        let Some(disk) = SmallDisk::mount(folder.path(), c"size=64k,nr_inodes=3") else { return };
         for root in writing_roots(&disk.0) {
             // The folder itself is one of the three.
             let uploads: Vec<_> = (0..3).map(|_| root.upload(&at(b"/file"), Existing::Rename, 0o644)).collect();
