@@ -294,7 +294,7 @@ mod tests {
             let usage = Arc::new(Usage::new(10));
             let change = |offset| {
                 let mut upload = root.change(&at(b"/file"), offset, 0o644).unwrap();
-                upload.charge(usage.reserve(0, 15).unwrap());
+                upload.charge(usage.reserve(2, 15).unwrap());
                 upload
             };
             // Dropped: what was written stays, and so does its charge.
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(upload.growth(2), 0);
             assert_eq!(upload.growth(3), 1);
             upload.write(b"abc").unwrap();
-            assert_eq!(usage.used(), 11);
+            assert_eq!(usage.used(), 12);
             drop(upload);
             assert_eq!(usage.used(), 11);
             // Cut: the bytes that are gone are free.

@@ -405,6 +405,25 @@ mod tests {
     }
 
     #[test]
+    fn what_another_session_has_put_there_meanwhile_is_not_removed() {
+        let (_outer, served) = tree();
+        for root in writing_roots(&served) {
+            for (name, content) in [("from", "moved"), ("to", "old"), ("another", "new")] {
+                fs::write(served.join(name), content).unwrap();
+            }
+            let (from, to) = (root.place(&at(b"/from")).unwrap(), root.place(&at(b"/to")).unwrap());
+            // As if the new one had come after the old one was looked at.
+            let old = to.status().unwrap().unwrap();
+            fs::rename(served.join("another"), served.join("to")).unwrap();
+            assert_eq!(exchange(&from, &to, &old), Ok(0));
+            assert_eq!(fs::read(served.join("to")).unwrap(), b"moved");
+            assert_eq!(fs::read(served.join("from")).unwrap(), b"new");
+            assert_eq!(from.remove(Some(&old)), Err(VfsError::Missing));
+            assert_eq!(names(&served), ["folder", "from", "to"]);
+        }
+    }
+
+    #[test]
     fn nothing_moves_to_another_file_system() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
         let device = |folder: &tempfile::TempDir| fs::metadata(folder.path()).unwrap().dev();

@@ -99,8 +99,9 @@ impl Upload {
         Self { target, path: path.clone(), position, length, began: length, charge: None, failed: None }
     }
 
-    /// Every byte by which the file grows is taken from `reservation` from now on, before it is written, and
-    /// the upload gives back what does not stay. To be called before the first byte is written.
+    /// Every byte by which the file grows is taken from `reservation`, which grows as well when it is used up,
+    /// before it is written; the upload gives back what does not stay. To be called before the first byte is
+    /// written.
     pub fn charge(&mut self, reservation: Reservation) {
         self.charge = Some(reservation);
     }
@@ -231,8 +232,9 @@ impl Upload {
     }
 
     fn reserve(&mut self, bytes: &[u8]) -> Result<(), VfsError> {
-        let growth = self.growth(bytes.len() as u64);
-        let granted = self.charge.as_mut().is_none_or(|charge| charge.grow(growth));
+        let grown = self.length.saturating_sub(self.began);
+        let needed = grown.saturating_add(self.growth(bytes.len() as u64));
+        let granted = self.charge.as_mut().is_none_or(|charge| charge.grow(needed.saturating_sub(charge.held())));
         if granted { Ok(()) } else { Err(VfsError::OverQuota) }
     }
 
@@ -485,35 +487,40 @@ mod tests {
         const TURNS: usize = 150;
         let served = tempfile::tempdir().unwrap();
         let file = &at(b"/file");
-        for root in writing_roots(served.path()) {
-            let (usage, removed) = (Arc::new(Usage::new(0)), AtomicUsize::new(0));
+        let roots = writing_roots(served.path());
+        for (root, removers) in roots.iter().flat_map(|root| [(root, 0), (root, 1), (root, 6)]) {
+            let usage = Arc::new(Usage::new(0));
+            let (writers, removed) = (AtomicUsize::new(20 - removers), AtomicUsize::new(0));
+            let write = |letter: u8| {
+                let other = at(&[b'/', letter]);
+                for turn in 0..TURNS {
+                    if letter.is_multiple_of(2) {
+                        charged(root, &usage, file, letter, turn);
+                    } else {
+                        charged(root, &usage, &other, letter, turn);
+                        usage.freed(root.rename(&other, file, true).unwrap_or_default());
+                    }
+                }
+                writers.fetch_sub(1, Ordering::Relaxed);
+            };
+            let remove = || {
+                while writers.load(Ordering::Relaxed) > 0 {
+                    if let Ok(freed) = root.remove_file(file) {
+                        usage.freed(freed);
+                        removed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            };
             std::thread::scope(|scope| {
-                for letter in b'a'..b'a' + 20 {
-                    let (root, usage, removed) = (&root, &usage, &removed);
-                    let other = at(&[b'/', letter]);
-                    scope.spawn(move || {
-                        for turn in 0..TURNS {
-                            let freed = match letter % 3 {
-                                0 => {
-                                    let freed = root.remove_file(file);
-                                    removed.fetch_add(usize::from(freed.is_ok()), Ordering::Relaxed);
-                                    freed
-                                }
-                                1 => {
-                                    charged(root, usage, file, letter, turn);
-                                    Ok(0)
-                                }
-                                _ => {
-                                    charged(root, usage, &other, letter, turn);
-                                    root.rename(&other, file, true)
-                                }
-                            };
-                            usage.freed(freed.unwrap_or_default());
-                        }
-                    });
+                for letter in (b'a'..=b'z').take(20 - removers) {
+                    let write = &write;
+                    scope.spawn(move || write(letter));
+                }
+                for _ in 0..removers {
+                    scope.spawn(remove);
                 }
             });
-            assert!(removed.into_inner() > 10, "hardly anything was removed meanwhile");
+            assert_eq!(removed.into_inner() > 0, removers > 0);
             let mut sum = 0;
             for name in names(served.path()) {
                 assert!(!name.starts_with('.'), "{name} was left");
@@ -621,7 +628,7 @@ mod tests {
             };
             let mut upload = begin();
             upload.write(&[1; 300]).unwrap();
-            assert_eq!(usage.used(), 400);
+            assert_eq!(usage.used(), 300);
             drop(upload);
             assert_eq!(usage.used(), 0);
             for (length, used) in [(300, 300), (500, 500), (7, 7)] {
@@ -631,11 +638,13 @@ mod tests {
                 assert_eq!(usage.used(), used);
             }
             let mut upload = begin();
-            upload.write(&[1; 893]).unwrap();
+            upload.write(&[1; 93]).unwrap();
+            assert_eq!(usage.used(), 107);
+            upload.write(&[1; 900]).unwrap();
             assert_eq!(upload.write(&[1]), Err(VfsError::OverQuota));
             assert_eq!(upload.keep().unwrap().unwrap().path, at(b"/file.partial"));
-            assert_eq!(usage.used(), 900);
-            assert_eq!(root.sweep().unwrap().bytes_used, 900);
+            assert_eq!(usage.used(), 1000);
+            assert_eq!(root.sweep().unwrap().bytes_used, 1000);
             for name in names(served.path()) {
                 fs::remove_file(served.path().join(name)).unwrap();
             }
