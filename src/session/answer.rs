@@ -58,7 +58,18 @@ pub(super) fn file(error: &VfsError) -> Reply {
         VfsError::TooManyLinks => Reply::new(550, "Too many links on the way."),
         VfsError::NameTooLong => Reply::new(550, "That name is too long."),
         VfsError::Busy => Reply::new(450, "The server is short of resources; try again later."),
-        VfsError::Other(_) => Reply::new(451, "Local error in reading the file system."),
+        VfsError::Exists => Reply::new(550, "That name already exists."),
+        VfsError::NotEmpty => Reply::new(550, "That folder is not empty."),
+        VfsError::NoSpace => Reply::new(452, "There is no space left."),
+        VfsError::OverQuota => Reply::new(552, "The quota is used up."),
+        VfsError::TooLarge => Reply::new(552, "That is larger than a file may be here."),
+        VfsError::ReadOnlyFs => Reply::new(550, "Permission denied: that file system is read-only."),
+        VfsError::CrossDevice => Reply::new(550, "A name can't be moved to another file system."),
+        VfsError::IntoItself => Reply::new(550, "A folder can't be moved into itself."),
+        VfsError::BadName => Reply::new(553, "That name is not allowed."),
+        VfsError::PastEnd => Reply::new(554, "The restart marker is past the end of the file."),
+        VfsError::InUse => Reply::new(450, "That is in use by another session; try again later."),
+        VfsError::Other(_) => Reply::new(451, "Local error in the file system."),
     }
 }
 

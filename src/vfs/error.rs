@@ -68,6 +68,29 @@ pub enum VfsError {
     NameTooLong,
     /// EMFILE, ENFILE, ENOMEM, EAGAIN or EINTR: it may work later.
     Busy,
+    /// EEXIST: something has this name, and may not be replaced.
+    Exists,
+    /// ENOTEMPTY: a folder can only be removed when nothing is in it.
+    NotEmpty,
+    /// ENOSPC: the file system is full.
+    NoSpace,
+    /// EDQUOT, or the limit of a [`Reservation`](super::Reservation): a quota is used up.
+    OverQuota,
+    /// EFBIG: longer than a file may be here.
+    TooLarge,
+    /// EROFS: nothing can be changed on this file system.
+    ReadOnlyFs,
+    /// EXDEV: a name can't be moved to another file system.
+    CrossDevice,
+    /// A folder can't be moved into itself.
+    IntoItself,
+    /// A name that is not for clients, as those of temporary files, or EILSEQ: one that the file system can't
+    /// have.
+    BadName,
+    /// An offset that lies past the end of the file.
+    PastEnd,
+    /// EBUSY and ETXTBSY, or another session is writing to the same file.
+    InUse,
     /// Any other failure; the errno is for the log.
     Other(Errno),
 }
@@ -84,6 +107,15 @@ impl From<Errno> for VfsError {
             Errno::LOOP => Self::TooManyLinks,
             Errno::NAMETOOLONG => Self::NameTooLong,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => Self::Busy,
+            Errno::EXIST => Self::Exists,
+            Errno::NOTEMPTY => Self::NotEmpty,
+            Errno::NOSPC => Self::NoSpace,
+            Errno::DQUOT => Self::OverQuota,
+            Errno::FBIG => Self::TooLarge,
+            Errno::ROFS => Self::ReadOnlyFs,
+            Errno::XDEV => Self::CrossDevice,
+            Errno::ILSEQ => Self::BadName,
+            Errno::BUSY | Errno::TXTBSY => Self::InUse,
             errno => Self::Other(errno),
         }
     }
@@ -100,6 +132,17 @@ impl fmt::Display for VfsError {
             Self::TooManyLinks => "too many links",
             Self::NameTooLong => "name too long",
             Self::Busy => "out of resources, try again later",
+            Self::Exists => "something has that name already",
+            Self::NotEmpty => "the folder is not empty",
+            Self::NoSpace => "no space left",
+            Self::OverQuota => "over quota",
+            Self::TooLarge => "larger than a file may be",
+            Self::ReadOnlyFs => "the file system is read-only",
+            Self::CrossDevice => "on another file system",
+            Self::IntoItself => "a folder cannot be moved into itself",
+            Self::BadName => "that name is not for clients",
+            Self::PastEnd => "past the end of the file",
+            Self::InUse => "in use",
             Self::Other(_) => "input/output error",
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Allocates nothing for a name. Never takes anything but a single name, and never follows a link.
 
+use super::place::is_temporary;
 use super::{Status, VfsError};
 use crate::limits::READ_BUFFER;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,16 +95,16 @@ impl Folder {
     }
 }
 
-/// Lets through what cannot lead out of a folder.
+/// Lets through what cannot lead out of a folder, and is not hidden.
 pub(super) fn single(name: &[u8]) -> Result<&[u8], VfsError> {
     let leads_out = matches!(name, b"" | b"..") || name.contains(&b'/') || name.contains(&0);
-    if leads_out {
+    if leads_out || is_temporary(name) {
         return Err(VfsError::Missing);
     }
     Ok(name)
 }
 
-/// The names in a folder, without `.` and `..`. Not an [`Iterator`], because every name lies in the
+/// The names in a folder, without `.`, `..` and those of temporary files. Not an [`Iterator`], because every name lies in the
 /// same buffer.
 pub struct Entries<'a> {
     raw: RawDir<'a, BorrowedFd<'a>>,
@@ -126,6 +127,7 @@ impl Entries<'_> {
             match self.raw.next() {
                 Some(Ok(entry)) => match entry.file_name().to_bytes() {
                     b"." | b".." => {}
+                    name if is_temporary(name) => {}
                     name => {
                         self.name.clear();
                         self.name.extend_from_slice(name);

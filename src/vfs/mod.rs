@@ -5,19 +5,38 @@
 //! it cannot, the walk does it one name at a time. A thing is opened once, checked on its
 //! descriptor, and from then on only the descriptor is used.
 //!
-//! Never logs, never writes, never knows of users or replies.
+//! Whatever changes the tree opens the folder in this way, and then works with that descriptor and a single
+//! name. Names that begin with [`TEMPORARY_PREFIX`] are this module's own: nobody sees them.
+//!
+//! Never logs, never knows of users or replies.
 
+mod change;
 mod error;
 mod folder;
 mod names;
+mod naming;
+mod place;
+#[cfg(test)]
+mod races;
 mod status;
+mod sweep;
+mod temporary;
+mod tree;
+mod upload;
+mod usage;
 mod walk;
 
 pub use crate::proto::listing::Kind;
 pub use error::{RootError, VfsError};
 pub use folder::{Entries, Folder, ReadBuffer};
 pub use names::{Fit, NameBuffer};
+pub use naming::Existing;
+pub use place::TEMPORARY_PREFIX;
 pub use status::Status;
+pub use sweep::Swept;
+pub use tree::Free;
+pub use upload::{Committed, Offset, Upload};
+pub use usage::{Reservation, Usage};
 
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, OwnedFd};
@@ -43,6 +62,8 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 pub struct Root {
     folder: OwnedFd,
     confinement: Confinement,
+    /// Whether a file that has no name could be given one later.
+    unnamed: bool,
 }
 
 /// Who keeps pathnames inside the root.
@@ -95,7 +116,8 @@ impl Root {
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG) => Confinement::Walk,
             Err(errno) => return Err(errno),
         };
-        Ok(Self { folder, confinement })
+        let unnamed = place::can_be_named(folder.as_fd());
+        Ok(Self { folder, confinement, unnamed })
     }
 
     /// Who keeps pathnames inside this root.
@@ -184,7 +206,7 @@ impl Root {
     /// The one place where a pathname becomes a descriptor.
     fn open_confined(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         // No name can hold a NUL; the system call would have to be given less than was asked for.
-        if path.contains(&0) {
+        if path.contains(&0) || place::leads_to_temporary(path) {
             return Err(Errno::NOENT);
         }
         let flags = flags | OFlags::CLOEXEC;
@@ -227,6 +249,20 @@ mod tests {
             roots.push(root);
         }
         roots
+    }
+
+    /// The same root for each confinement and each kind of temporary file: without a name, and with one.
+    pub(in crate::vfs) fn writing_roots(path: &Path) -> Vec<Root> {
+        let with = |unnamed| roots(path).into_iter().map(move |root| Root { unnamed, ..root });
+        with(true).chain(with(false)).collect()
+    }
+
+    /// What is in a folder, in order.
+    pub(in crate::vfs) fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     pub(in crate::vfs) fn contents(open: OpenFile) -> String {

@@ -39,6 +39,11 @@ impl Status {
         Self::ask(folder, name, flags)
     }
 
+    /// Whether both are of the same file, folder or link.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     // Synchronised as stat(2) does it: with AT_STATX_DONT_SYNC a network file system may answer from
     // its cache for ever, and a client that mirrors compares sizes and times. On a local file system
     // the flag saves nothing.

@@ -1,10 +1,10 @@
-//! Links and folders that are swapped while somebody opens what they lead to: nothing outside of the root
-//! is ever seen. `scripts/race-links` runs this a million times, in both confinements.
+//! Links and folders that are swapped while somebody opens or changes what they lead to: nothing outside of
+//! the root is ever seen or touched. `scripts/race-links` runs this a million times, in both confinements.
 
 use crate::server::{Server, eventually};
 use plimsoll::proto::listing::Kind;
 use plimsoll::proto::pathname::VirtualPath;
-use plimsoll::vfs::{Confinement, ReadBuffer, Root, Status};
+use plimsoll::vfs::{Confinement, Existing, Offset, ReadBuffer, Root, Status, VfsError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::HashSet;
 use std::fs;
@@ -19,6 +19,9 @@ const TRIES: usize = 8_000;
 
 /// Downloads through a real server, for each so many openings.
 const OPENINGS_PER_DOWNLOAD: usize = 50;
+
+/// Changes of the tree, for each so many openings: a change costs some ten times as much.
+const OPENINGS_PER_CHANGE: usize = 10;
 
 /// For one case; a machine on which this is not enough runs no race.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -105,6 +108,24 @@ impl Tree {
         Tree { served, outside, folder }
     }
 
+    /// Everything outside that a change could have left a trace in: name, mode, time and content.
+    fn outside(&self) -> Vec<Trace> {
+        let outer = self.folder.path();
+        let mut seen = Vec::new();
+        for folder in ["", "outside", "outside/real", "other"] {
+            let mut names: Vec<PathBuf> =
+                fs::read_dir(outer.join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            names.sort();
+            for path in names.into_iter().filter(|path| *path != self.served && *path != outer.join("new")) {
+                let found = fs::symlink_metadata(&path).unwrap();
+                // That one is swapped itself.
+                let time = if path.ends_with("other") { (0, 0) } else { (found.mtime(), found.mtime_nsec()) };
+                seen.push((path.clone(), found.mode(), time, fs::read(&path).unwrap_or_default()));
+            }
+        }
+        seen
+    }
+
     /// Changes the tree until `stop`, and counts how often.
     fn swap(&self, swap: Swap, stop: &AtomicBool, swaps: &AtomicUsize) {
         let mut number = 0;
@@ -137,6 +158,8 @@ impl Tree {
         }
     }
 }
+
+type Trace = (PathBuf, u32, (i64, i64), Vec<u8>);
 
 #[derive(Default)]
 struct Tally {
@@ -228,6 +251,67 @@ fn open(root: &Root, tree: &Tree, case: &Case, buffer: &mut ReadBuffer, number: 
             open.file.read_to_end(&mut content).unwrap();
             Some(content == INSIDE && !tree.outside.contains(&(found.dev(), found.ino())))
         }
+    }
+}
+
+/// Each kind of change in turn, in the folder of the case's pathname or of the file that it leads to.
+fn change(root: &Root, case: &Case, number: usize) -> Result<(), VfsError> {
+    let path = VirtualPath::root().join(case.path.as_bytes()).unwrap();
+    let beside = |name: &str| path.parent().join(name.as_bytes()).unwrap();
+    let write = |name: &str, existing| {
+        let mut upload = root.upload(&beside(name), existing, 0o644)?;
+        upload.write(INSIDE)?;
+        upload.commit(false).map(drop)
+    };
+    match number % 8 {
+        0 | 4 => write("written", Existing::Replace),
+        1 => root.remove_file(&beside("written")).map(drop),
+        2 => {
+            root.make_folder(&beside("made"), 0o755)?;
+            root.remove_folder(&beside("made"))
+        }
+        3 => {
+            let mut upload = root.change(&path, Offset::At(0), 0o644)?;
+            upload.write(INSIDE)?;
+            upload.commit(false).map(drop)
+        }
+        5 => root.rename(&beside("written"), &beside("moved-on"), true).map(drop),
+        6 => root.set_mode(&path, 0o611),
+        _ => root.set_modified(&path, 611),
+    }
+}
+
+#[test]
+fn swapped_links_take_no_change_out_of_the_root() {
+    let begun = Instant::now();
+    let tree = Tree::new();
+    let root = Root::open(&tree.served).unwrap();
+    let before = tree.outside();
+    let mut total = Tally::default();
+    let each = (tries() / OPENINGS_PER_CHANGE).div_ceil(CASES.len());
+    for case in &CASES {
+        let mut tally = race(&tree, case, each, &mut |number| change(&root, case, number).is_ok().then_some(true));
+        tally.escapes = usize::from(tree.outside() != before);
+        total.add(&tally);
+    }
+    total.tell(&format!("race-links: changes, {:?}", root.confinement()), begun);
+    assert_eq!(tree.outside(), before);
+    assert_eq!(total.escapes, 0);
+}
+
+/// What the test would call an escape of a change is one.
+#[test]
+fn a_change_outside_would_be_seen() {
+    for number in [0, 2, 3, 5, 6, 7] {
+        let tree = Tree::new();
+        let root = Root::open(tree.folder.path()).unwrap();
+        let case = case(CASES[0].swap, "/outside/file");
+        let before = tree.outside();
+        if number == 5 {
+            change(&root, &case, 0).unwrap();
+        }
+        change(&root, &case, number).unwrap();
+        assert_ne!(tree.outside(), before, "{number}");
     }
 }
 
