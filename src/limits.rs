@@ -118,6 +118,27 @@ pub const LISTING_PAUSE: Duration = Duration::from_millis(500);
 /// Kernel receive buffer of a data connection in bytes (the kernel doubles it): nothing is received.
 pub const DATA_RECEIVE_BUFFER: usize = 2048;
 
+/// How far a rate that is kept may run ahead (after a pause), or fall behind and make up for it: 2% of ten
+/// seconds. A worker that wakes this much too late loses nothing of its rate.
+pub const PACE_BURST: Duration = Duration::from_millis(200);
+
+/// Bytes moved in one turn of a rate that is kept: small, so that those who share one take turns often.
+pub const PACE_PIECE: usize = 64 * 1024;
+
+/// Longest turn of a rate that is kept, where that is less than a piece.
+pub const PACE_TURN: Duration = Duration::from_millis(100);
+
+/// How much longer than it must a transfer waits for its turn: then several turns follow at once, and a high
+/// rate costs 50 waits a second and not one for each piece.
+pub const PACE_SLACK: Duration = Duration::from_millis(20);
+
+/// How often a transfer that waits for its turn tells the reaper so.
+pub const HOLD_STEP: Duration = Duration::from_millis(500);
+
+/// How long the control connection has to stay as it is when a data connection that is received from has
+/// ended: a client that is killed ends both, in any order, and what it sent is not whole.
+pub const END_LOOK: Duration = Duration::from_millis(2);
+
 /// Random passive ports tried before the range is searched in order.
 pub const PASSIVE_TRIES: usize = 16;
 

@@ -204,6 +204,12 @@ impl DataConnection {
         }
     }
 
+    /// Ends the connection in order after all was received and the peer has closed its side: nothing is
+    /// unsent, so nothing of it stays in the kernel but for the moment that FIN takes.
+    pub fn finish_receiving(mut self) {
+        self.finished = true;
+    }
+
     /// Waits for the peer to close its side, which most do at once, and looks now and then whether it has
     /// acknowledged everything, FIN too: some programs close only after 226.
     fn see_it_taken(&self, watch: &mut dyn Watch, mut acknowledged: Acknowledged) -> Result<(), DataError> {

@@ -90,7 +90,7 @@ impl<S: Seat> Session<'_, S> {
         self.control.send(opening)?;
         self.control.flush()?;
         _window = self.context.windows.set(&connection, expected);
-        send(&mut Outgoing::new(&connection, &mut self.control), self.work)?;
+        send(&mut Outgoing::new(&connection, &mut self.control, None), self.work)?;
         let rate = self.context.config.min_rate().unwrap_or(0);
         connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
     }

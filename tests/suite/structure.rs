@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 const UNSAFE: &str = "data/tcp.rs";
 
 /// Files that are tests as a whole: their `mod` lines stand under `#[cfg(test)]`.
-const TESTS_ONLY: [&str; 1] = ["server/registry_stress.rs"];
+const TESTS_ONLY: [&str; 2] = ["server/registry_stress.rs", "data/fake_watch.rs"];
 
 /// Paths that stand for access to files, and the files that may hold each outside `vfs/`.
 const FILE_ACCESS: [&str; 4] = ["std::fs", "std::os::unix::fs", "rustix::fs", "rustix::path"];
