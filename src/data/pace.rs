@@ -101,3 +101,131 @@ impl Drop for Turn<'_> {
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    fn at(milliseconds: u64) -> Tick {
+        Tick::not_before(milliseconds * 1_000_000)
+    }
+
+    /// Ten seconds from `start` of so many transfers that share `pace`, on a clock of their own: the bytes of
+    /// each, and how often one had to wait. Whoever waits wakes `late`; of each turn `used` is used.
+    fn ten_seconds(
+        pace: &Pace,
+        start: Tick,
+        transfers: usize,
+        late: Duration,
+        used: fn(usize) -> usize,
+    ) -> (Vec<u64>, u64) {
+        let mut all: Vec<(Tick, Option<Turn<'_>>, u64)> = (0..transfers).map(|_| (start, None, 0)).collect();
+        let mut waits = 0;
+        loop {
+            let (now, turn, moved) = all.iter_mut().min_by_key(|(due, ..)| *due).unwrap();
+            if *now >= start.after(Duration::from_secs(10)) {
+                return (all.into_iter().map(|(.., moved)| moved).collect(), waits);
+            }
+            if let Some(mut turn) = turn.take() {
+                let bytes = used(turn.bytes());
+                turn.spend(bytes);
+                *moved += bytes as u64;
+            } else {
+                let taken = pace.turn(*now, usize::MAX);
+                if taken.at() > *now {
+                    *now = taken.at().after(late);
+                    waits += 1;
+                }
+                *turn = Some(taken);
+            }
+        }
+    }
+
+    fn assert_within(moved: u64, expected: u64, what: &str) {
+        assert!(moved.abs_diff(expected) * 20 <= expected, "{what}: {moved} bytes, not {expected}");
+    }
+
+    #[test]
+    fn a_rate_is_kept_within_five_in_a_hundred_over_ten_seconds() {
+        for rate in [100, 2_000, 50_000, 1 << 20, 100_000_000, 2_000_000_000] {
+            for late in [Duration::ZERO, MOMENT] {
+                let (moved, _) = ten_seconds(&Pace::new(rate), at(5), 1, late, |all| all);
+                assert_within(moved[0], rate * 10, &format!("{rate} a second, {late:?} late"));
+            }
+        }
+    }
+
+    #[test]
+    fn those_who_share_a_rate_keep_it_together_and_get_the_same() {
+        for (rate, transfers) in [(100_000, 5), (10_000_000, 50)] {
+            let (moved, _) = ten_seconds(&Pace::new(rate), at(5), transfers, MOMENT / 2, |all| all);
+            assert_within(moved.iter().sum(), rate * 10, "together");
+            let (least, most) = (moved.iter().min().unwrap(), moved.iter().max().unwrap());
+            // Whoever came first has had all that may run ahead.
+            assert!(most - least <= rate / 5 + 2 * PACE_PIECE as u64, "{least} to {most}");
+        }
+    }
+
+    #[test]
+    fn what_of_a_turn_is_not_used_is_not_lost() {
+        let (moved, _) = ten_seconds(&Pace::new(1 << 20), at(5), 1, Duration::ZERO, |all| all / 3);
+        assert_within(moved[0], 10 << 20, "a third of each turn");
+        let pace = Pace::new(1000);
+        for _ in 0..1000 {
+            assert_eq!(pace.turn(at(70), 100).at(), at(70), "turns that were given back cost nothing");
+        }
+        assert_eq!(pace.next.load(Relaxed), at(70).nanoseconds());
+    }
+
+    #[test]
+    fn a_pause_saves_up_no_more_than_the_burst() {
+        let pace = Pace::new(1_000_000);
+        let (before, _) = ten_seconds(&pace, at(5), 1, Duration::ZERO, |all| all);
+        let (after, _) = ten_seconds(&pace, at(3_600_000), 1, Duration::ZERO, |all| all);
+        assert_within(before[0], 10_000_000, "before");
+        assert_within(after[0], 10_000_000, "after an hour");
+        let free: usize = std::iter::from_fn(|| {
+            let mut turn = pace.turn(at(7_200_000), usize::MAX);
+            turn.spend(turn.bytes());
+            (turn.at() <= at(7_200_000)).then(|| turn.bytes())
+        })
+        .sum();
+        assert!((200_000..=200_000 + PACE_PIECE).contains(&free), "{free} bytes at once");
+    }
+
+    #[test]
+    fn a_high_rate_waits_no_more_than_fifty_times_a_second() {
+        let (_, waits) = ten_seconds(&Pace::new(500_000_000), at(5), 1, Duration::ZERO, |all| all);
+        assert!(waits <= 500, "{waits} waits");
+    }
+
+    #[test]
+    fn threads_that_share_a_rate_are_never_given_the_same_turn() {
+        let pace = Pace::new(1 << 30);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..10_000 {
+                        let mut turn = pace.turn(at(1), 1 << 10);
+                        // Each second one gives back all of it.
+                        turn.spend((round % 2) << 10);
+                    }
+                });
+            }
+        });
+        let turns = (pace.next.load(Relaxed) - at(1).nanoseconds()) / pace.cost(1 << 10);
+        assert_eq!(turns, 4 * 5_000);
+    }
+
+    #[test]
+    fn where_no_rate_is_kept_all_may_move_and_nothing_is_given_back() {
+        let turn = Turn::free(SOME);
+        assert_eq!(turn.bytes(), SOME);
+        drop(turn);
+        assert_eq!(Pace::new(0).turn(at(1), SOME).bytes(), 1, "a rate of nothing would never end");
+    }
+
+    const SOME: usize = 12_345_678;
+}

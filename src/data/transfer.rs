@@ -178,7 +178,53 @@ fn broken_or_local(error: Errno) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake_watch::{FakeWatch, tcp_pair};
     use super::*;
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    const RATE: u64 = 400_000;
+    const BYTES: usize = 200_000;
+
+    /// What the client receives of a paced transfer, which must have taken its time.
+    fn paced(send: impl FnOnce(&mut Outgoing<'_>) -> Result<(), DataError>) -> Vec<u8> {
+        let (mut client, server) = tcp_pair();
+        server.set_nonblocking(true).unwrap();
+        let (mut watch, _control) = FakeWatch::new();
+        let connection = DataConnection::for_tests(server.into());
+        let mut received = Vec::new();
+        let start = Instant::now();
+        let reader = std::thread::spawn(move || client.read_to_end(&mut received).map(|_| received));
+        let pace = Pace::new(RATE);
+        send(&mut Outgoing::new(&connection, &mut watch, Some(&pace))).unwrap();
+        // Half a second, less what it may run ahead, and its last piece.
+        assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+        assert!(watch.pulse().held() >= Duration::from_millis(150), "{:?}", watch.pulse().held());
+        connection.finish(&mut watch, Duration::from_secs(20), 1).unwrap();
+        reader.join().unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_paced_transfer_is_whole_and_no_faster_than_its_pace() {
+        let bytes: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        assert!(paced(|sender| sender.bytes(&bytes)) == bytes);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        assert!(paced(|sender| sender.file(file.as_fd(), 0, BYTES as u64, &mut [0; 1024])) == bytes);
+        assert!(paced(|sender| sender.file(file.as_fd(), 1000, BYTES as u64, &mut [0; 1024])) == bytes[1000..]);
+    }
+
+    #[test]
+    fn an_abort_is_heard_while_a_turn_is_waited_for() {
+        let (_client, server) = tcp_pair();
+        let (mut watch, mut control) = FakeWatch::new();
+        let connection = DataConnection::for_tests(server.into());
+        control.write_all(b"NA").unwrap();
+        let pace = Pace::new(1);
+        let outcome = Outgoing::new(&connection, &mut watch, Some(&pace)).bytes(&[0; 3600]);
+        assert!(matches!(outcome, Err(DataError::Stopped(Stop::Abort))), "{outcome:?}");
+        assert_eq!(watch.heard, "NA");
+    }
 
     #[test]
     fn the_two_ends_of_sendfile_are_told_apart() {
