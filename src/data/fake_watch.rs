@@ -35,12 +35,13 @@ impl FakeWatch {
         let (pulse, socket) = (Arc::clone(&self.pulse), self.socket.try_clone().unwrap());
         std::thread::spawn(move || {
             let end = Instant::now() + Duration::from_secs(20);
-            while !when(&pulse) {
-                assert!(Instant::now() < end, "it never came to that: {pulse:?}");
+            while !when(&pulse) && Instant::now() < end {
                 std::thread::yield_now();
             }
+            let as_awaited = when(&pulse);
             pulse.set_mark(reason);
             socket.shutdown(Shutdown::Read).unwrap();
+            assert!(as_awaited, "it never came to that: {pulse:?}");
         })
     }
 }

@@ -45,7 +45,7 @@ impl Pace {
         let cost = self.cost(bytes);
         let take = |next: u64| Some(next.max(now).saturating_add(cost));
         // Whoever has been away for long has saved up nothing, and what they may run ahead is fixed.
-        let begins = self.next.fetch_update(Relaxed, Relaxed, take).unwrap_or_else(|next| next).max(now);
+        let begins = self.next.fetch_update(Relaxed, Relaxed, take).unwrap_or_else(|next| next);
         let begins = begins.saturating_sub(nanoseconds(PACE_BURST));
         let at = if begins <= now { Tick::not_before(now) } else { Tick::not_before(begins).after(PACE_SLACK) };
         Turn { pace: Some(self), bytes, spent: 0, at }

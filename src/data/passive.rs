@@ -153,6 +153,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_may_be_received_has_its_window_from_the_first_packet_on_and_few_strangers_beside_it() {
+        const WINDOW: usize = 96 * 1024;
+        let ports = PassivePorts::new(&quiet_range(8)).with_upload_window(WINDOW);
+        assert_eq!(ports.outgoing(LOCAL, Receive::Upload).unwrap().recv_buffer_size().unwrap(), WINDOW);
+        let listener = ports.listen(LOCAL, Receive::Upload).unwrap();
+        let address = listener.socket.local_addr().unwrap();
+        let strangers: Vec<Socket> = (0..8)
+            .map(|_| {
+                let stranger = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP)).unwrap();
+                let _ = stranger.connect(&address);
+                stranger
+            })
+            .collect();
+        // Those for whom there was no room try again in a second.
+        let waiting = PASSIVE_BACKLOG_RECEIVING.unsigned_abs() as usize + 1;
+        for _ in 0..waiting {
+            let (socket, _) = listener.socket.accept().unwrap();
+            assert_eq!(socket.recv_buffer_size().unwrap(), WINDOW);
+        }
+        let full = strangers.iter().filter(|stranger| stranger.peer_addr().is_err()).count();
+        assert!(full > 0, "all of {} fit", strangers.len());
+    }
+
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// A range of `count` ports of which none was in use a moment ago.
