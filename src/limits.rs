@@ -111,12 +111,44 @@ pub const FINISH_STEPS: usize = 8;
 /// costs memory, and is counted in the load line.
 pub const PASSIVE_BACKLOG: i32 = 16;
 
+/// The same where what they hold may be sent on by uploads: each of them has a window of its own. A full
+/// backlog delays the owner, whose kernel tries again, and keeps nobody out: strangers are dropped as they
+/// come.
+pub const PASSIVE_BACKLOG_RECEIVING: i32 = 2;
+
+/// `--upload-window`: the kernel's memory for what is received over a data connection (SO_RCVBUF, which the
+/// kernel doubles, is half of it). Measured over loopback: half as much costs 2.5 times the CPU, twice as
+/// much is not cheaper. A stalled upload held 131 KiB of it at most, whatever it was sent in.
+pub const UPLOAD_WINDOW: usize = 128 * 1024;
+
 /// How long the first lines of a listing wait for more before they are sent: a folder on a slow disk would
 /// otherwise show nothing until the buffer is full, and look like a stalled transfer.
 pub const LISTING_PAUSE: Duration = Duration::from_millis(500);
 
-/// Kernel receive buffer of a data connection in bytes (the kernel doubles it): nothing is received.
+/// Kernel receive buffer of a data connection in bytes (the kernel doubles it) over which nothing is
+/// received.
 pub const DATA_RECEIVE_BUFFER: usize = 2048;
+
+/// How far a rate that is kept may run ahead (after a pause), or fall behind and make up for it: 2% of ten
+/// seconds. A worker that wakes this much too late loses nothing of its rate.
+pub const PACE_BURST: Duration = Duration::from_millis(200);
+
+/// Bytes moved in one turn of a rate that is kept: small, so that those who share one take turns often.
+pub const PACE_PIECE: usize = 64 * 1024;
+
+/// Longest turn of a rate that is kept, where that is less than a piece.
+pub const PACE_TURN: Duration = Duration::from_millis(100);
+
+/// How much longer than it must a transfer waits for its turn: then several turns follow at once, and a high
+/// rate costs 50 waits a second and not one for each piece.
+pub const PACE_SLACK: Duration = Duration::from_millis(20);
+
+/// How often a transfer that waits for its turn tells the reaper so.
+pub const HOLD_STEP: Duration = Duration::from_millis(500);
+
+/// How long the control connection has to stay as it is when a data connection that is received from has
+/// ended: a client that is killed ends both, in any order, and what it sent is not whole.
+pub const END_LOOK: Duration = Duration::from_millis(2);
 
 /// Random passive ports tried before the range is searched in order.
 pub const PASSIVE_TRIES: usize = 16;

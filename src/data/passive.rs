@@ -3,7 +3,7 @@
 //! There is no table of ports that could go wrong: the kernel knows which are taken, so a port is
 //! given back by closing its listener, and by nothing else.
 
-use crate::limits::{DATA_RECEIVE_BUFFER, PASSIVE_BACKLOG, PASSIVE_TRIES};
+use crate::limits::{DATA_RECEIVE_BUFFER, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PASSIVE_TRIES, UPLOAD_WINDOW};
 use rustix::rand::{GetRandomFlags, getrandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -17,6 +17,17 @@ use std::ops::RangeInclusive;
 pub struct PassivePorts {
     first: u16,
     count: u16,
+    window: usize,
+}
+
+/// Whether anything is received over a data connection. Its receive window is settled when it is opened, and
+/// so before its direction is known where the client connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receive {
+    /// Nothing: whoever is at its other end can write next to nothing to it.
+    Nothing,
+    /// An upload.
+    Upload,
 }
 
 /// A listener for one data connection. Dropping it gives the port back.
@@ -31,15 +42,24 @@ impl PassivePorts {
     #[must_use]
     pub fn new(range: &RangeInclusive<u16>) -> Self {
         let count = range.end().saturating_sub(*range.start()).saturating_add(1);
-        PassivePorts { first: *range.start(), count }
+        PassivePorts { first: *range.start(), count, window: UPLOAD_WINDOW }
     }
 
-    /// Listens on a random free port of the range at `address`, whose own port does not matter.
+    /// With so many bytes of the kernel's memory for what is received over one data connection. Nearly half
+    /// of it is what may be on its way: the kernel counts its own records as well.
+    #[must_use]
+    pub fn with_upload_window(mut self, bytes: usize) -> Self {
+        self.window = bytes;
+        self
+    }
+
+    /// Listens on a random free port of the range at `address`, whose own port does not matter. `receive` is
+    /// what the session may do with what comes there.
     ///
     /// # Errors
     /// The last error where no port could be had: `AddrInUse` when all are taken.
-    pub fn listen(&self, address: SocketAddr) -> io::Result<PassiveListener> {
-        self.pick(|number| self.try_listen(address, number))
+    pub fn listen(&self, address: SocketAddr, receive: Receive) -> io::Result<PassiveListener> {
+        self.pick(|number| self.try_listen(address, number, receive))
     }
 
     /// A socket bound to a random port of the range at `address`, to connect from. Ports of the own range
@@ -47,14 +67,17 @@ impl PassivePorts {
     ///
     /// # Errors
     /// The last error where no port could be had.
-    pub fn outgoing(&self, address: SocketAddr) -> io::Result<Socket> {
-        self.pick(|number| self.bind(address, number).map(|(socket, _)| socket))
+    pub fn outgoing(&self, address: SocketAddr, receive: Receive) -> io::Result<Socket> {
+        self.pick(|number| self.bind(address, number, receive).map(|(socket, _)| socket))
     }
 
     /// How many ports of the range can be had at `address` now, counted up to `enough`.
     #[must_use]
     pub fn free(&self, address: SocketAddr, enough: usize) -> usize {
-        (0..u64::from(self.count)).filter(|&number| self.try_listen(address, number).is_ok()).take(enough).count()
+        (0..u64::from(self.count))
+            .filter(|&number| self.try_listen(address, number, Receive::Nothing).is_ok())
+            .take(enough)
+            .count()
     }
 
     /// Tries random ports first, then all in order, until one can be had.
@@ -76,21 +99,28 @@ impl PassivePorts {
         Err(last)
     }
 
-    fn try_listen(&self, address: SocketAddr, number: u64) -> io::Result<PassiveListener> {
-        let (socket, port) = self.bind(address, number)?;
-        socket.listen(PASSIVE_BACKLOG)?;
+    fn try_listen(&self, address: SocketAddr, number: u64, receive: Receive) -> io::Result<PassiveListener> {
+        let (socket, port) = self.bind(address, number, receive)?;
+        socket.listen(match receive {
+            Receive::Nothing => PASSIVE_BACKLOG,
+            Receive::Upload => PASSIVE_BACKLOG_RECEIVING,
+        })?;
         Ok(PassiveListener { socket, port })
     }
 
-    fn bind(&self, mut address: SocketAddr, number: u64) -> io::Result<(Socket, u16)> {
+    fn bind(&self, mut address: SocketAddr, number: u64, receive: Receive) -> io::Result<(Socket, u16)> {
         let offset = u16::try_from(number % u64::from(self.count)).unwrap_or(0);
         address.set_port(self.first.saturating_add(offset));
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // Nobody reads from a data connection, and whoever is at its other end can write to it. A listener
-        // hands it on to what it accepts, and to strangers whom nobody has accepted yet.
-        socket.set_recv_buffer_size(DATA_RECEIVE_BUFFER)?;
+        // Nobody reads from most data connections, and whoever is at the other end can write to them. A
+        // listener hands it on to what it accepts, and to strangers whom nobody has accepted yet; how far a
+        // window may ever open is settled with the first packet.
+        socket.set_recv_buffer_size(match receive {
+            Receive::Nothing => DATA_RECEIVE_BUFFER,
+            Receive::Upload => self.window / 2,
+        })?;
         socket.bind(&address.into())?;
         Ok((socket, address.port()))
     }
@@ -114,13 +144,37 @@ mod tests {
     fn nobody_can_write_much_into_a_connection_that_is_not_read() {
         let ports = PassivePorts::new(&quiet_range(8));
         let listener = TcpListener::bind(LOCAL).unwrap();
-        let outgoing = ports.outgoing(LOCAL).unwrap();
+        let outgoing = ports.outgoing(LOCAL, Receive::Nothing).unwrap();
         let _ = outgoing.connect(&listener.local_addr().unwrap().into());
-        let passive = ports.listen(LOCAL).unwrap();
+        let passive = ports.listen(LOCAL, Receive::Nothing).unwrap();
         for socket in [&outgoing, &passive.socket] {
             let size = socket.recv_buffer_size().unwrap();
             assert!(size <= 2 * 2 * DATA_RECEIVE_BUFFER, "{size}");
         }
+    }
+
+    #[test]
+    fn what_may_be_received_has_its_window_from_the_first_packet_on_and_few_strangers_beside_it() {
+        const WINDOW: usize = 96 * 1024;
+        let ports = PassivePorts::new(&quiet_range(8)).with_upload_window(WINDOW);
+        assert_eq!(ports.outgoing(LOCAL, Receive::Upload).unwrap().recv_buffer_size().unwrap(), WINDOW);
+        let listener = ports.listen(LOCAL, Receive::Upload).unwrap();
+        let address = listener.socket.local_addr().unwrap();
+        let strangers: Vec<Socket> = (0..8)
+            .map(|_| {
+                let stranger = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP)).unwrap();
+                let _ = stranger.connect(&address);
+                stranger
+            })
+            .collect();
+        // Those for whom there was no room try again in a second.
+        let waiting = PASSIVE_BACKLOG_RECEIVING.unsigned_abs() as usize + 1;
+        for _ in 0..waiting {
+            let (socket, _) = listener.socket.accept().unwrap();
+            assert_eq!(socket.recv_buffer_size().unwrap(), WINDOW);
+        }
+        let full = strangers.iter().filter(|stranger| stranger.peer_addr().is_err()).count();
+        assert!(full > 0, "all of {} fit", strangers.len());
     }
 
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -140,19 +194,19 @@ mod tests {
     fn every_port_of_the_range_is_given_once_and_comes_back_when_closed() {
         let range = quiet_range(8);
         let ports = PassivePorts::new(&range);
-        let listeners: Vec<_> = (0..8).map(|_| ports.listen(LOCAL).unwrap()).collect();
+        let listeners: Vec<_> = (0..8).map(|_| ports.listen(LOCAL, Receive::Nothing).unwrap()).collect();
         let given: HashSet<u16> = listeners.iter().map(PassiveListener::port).collect();
         assert_eq!(given, range.clone().collect());
-        let full = ports.listen(LOCAL).unwrap_err();
+        let full = ports.listen(LOCAL, Receive::Nothing).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::AddrInUse);
         drop(listeners);
-        assert!(range.contains(&ports.listen(LOCAL).unwrap().port()));
+        assert!(range.contains(&ports.listen(LOCAL, Receive::Nothing).unwrap().port()));
     }
 
     #[test]
     fn ports_do_not_come_in_order() {
         let ports = PassivePorts::new(&(20_000..=29_999));
-        let given: Vec<u16> = (0..32).map(|_| ports.listen(LOCAL).unwrap().port()).collect();
+        let given: Vec<u16> = (0..32).map(|_| ports.listen(LOCAL, Receive::Nothing).unwrap().port()).collect();
         let steps: HashSet<i32> = given.windows(2).map(|w| i32::from(w[1]) - i32::from(w[0])).collect();
         assert!(steps.len() > 16, "{given:?}");
     }

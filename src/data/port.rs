@@ -1,6 +1,6 @@
 //! Data ports and data connections: how they are opened, by whom, and how they are closed.
 
-use super::passive::{PassiveListener, PassivePorts};
+use super::passive::{PassiveListener, PassivePorts, Receive};
 use super::pulse::{Phase, Tick};
 use super::tcp::unacknowledged;
 use super::wait::{Stop, Watch, glance, rest, wait, wait_at_prompt};
@@ -9,6 +9,8 @@ use crate::proto::hostport::canonical;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, connect, getpeername, shutdown, sockopt};
+use socket2::Socket;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -65,8 +67,8 @@ pub struct DataConnection {
 }
 
 impl DataPort {
-    /// Opens the data connection, to or from `peer` alone, within `timeout`. The port is used up
-    /// whatever comes of it.
+    /// Opens the data connection, to or from `peer` alone, within `timeout`, to `receive` over it or not. The
+    /// port is used up whatever comes of it.
     ///
     /// # Errors
     /// Why not.
@@ -76,12 +78,13 @@ impl DataPort {
         ports: &PassivePorts,
         peer: IpAddr,
         timeout: Duration,
+        receive: Receive,
     ) -> Result<DataConnection, DataError> {
         let until = Tick::now().after(timeout);
         watch.pulse().enter(Phase::Connect, until.after(BACKSTOP));
         let opened = match self {
             DataPort::None => Err(DataError::NoPort),
-            DataPort::Active { remote, local } => open_active(watch, ports, local, remote, until),
+            DataPort::Active { remote, local } => open_active(watch, || ports.outgoing(local, receive), remote, until),
             DataPort::Passive(listener) => open_passive(watch, &listener, peer, until),
             DataPort::Connected(connection) => Ok(connection),
         };
@@ -154,13 +157,12 @@ fn open_passive(
 /// Connects from the address at which the client reached the server.
 fn open_active(
     watch: &mut dyn Watch,
-    ports: &PassivePorts,
-    local: SocketAddr,
+    socket: impl Fn() -> io::Result<Socket>,
     remote: SocketAddr,
     until: Tick,
 ) -> Result<DataConnection, DataError> {
     for _ in 0..PASSIVE_TRIES {
-        let socket = ports.outgoing(local).map_err(|_| DataError::CannotOpen)?;
+        let socket = socket().map_err(|_| DataError::CannotOpen)?;
         let connection = DataConnection { socket: socket.into(), finished: false };
         match connect(&connection.socket, &remote) {
             Ok(()) => return Ok(connection),
@@ -202,6 +204,12 @@ impl DataConnection {
             }
             _ => Err(DataError::Broken),
         }
+    }
+
+    /// Ends the connection in order after all was received and the peer has closed its side: nothing is
+    /// unsent, so nothing of it stays in the kernel but for the moment that FIN takes.
+    pub fn finish_receiving(mut self) {
+        self.finished = true;
     }
 
     /// Waits for the peer to close its side, which most do at once, and looks now and then whether it has

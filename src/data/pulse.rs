@@ -33,6 +33,18 @@ impl Tick {
         (self != Tick::NEVER).then(|| Duration::from_millis(self.0.saturating_sub(now.0)))
     }
 
+    /// Nanoseconds since the process started.
+    #[must_use]
+    pub(super) fn nanoseconds(self) -> u64 {
+        self.0.saturating_mul(1_000_000)
+    }
+
+    /// The first point that is not before this many nanoseconds after the process started.
+    #[must_use]
+    pub(super) fn not_before(nanoseconds: u64) -> Tick {
+        Tick(nanoseconds.div_ceil(1_000_000))
+    }
+
     /// Time since this point at `now`.
     #[must_use]
     pub fn age(self, now: Tick) -> Duration {
@@ -147,6 +159,7 @@ pub struct Pulse {
     deadline: AtomicU64,
     moved: AtomicU64,
     taken: AtomicU64,
+    held: AtomicU64,
     worked: AtomicU64,
     mark: AtomicU8,
 }
@@ -158,6 +171,7 @@ impl Default for Pulse {
             deadline: AtomicU64::new(Tick::NEVER.0),
             moved: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             mark: AtomicU8::new(0),
         }
@@ -170,6 +184,7 @@ impl Pulse {
         self.mark.store(0, SeqCst);
         self.moved.store(0, Relaxed);
         self.taken.store(0, Relaxed);
+        self.held.store(0, Relaxed);
         self.worked();
         self.enter(phase, deadline);
     }
@@ -209,6 +224,18 @@ impl Pulse {
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken.load(Relaxed)
+    }
+
+    /// The server is about to hold the transfer back for this long, to keep a rate: its client can't help it.
+    pub fn hold(&self, time: Duration) {
+        self.held.fetch_add(millis(time), Relaxed);
+    }
+
+    /// How long the server has held transfers back since the session began. A wait is counted when it
+    /// begins, so this may be ahead of the clock by one step of it.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        Duration::from_millis(self.held.load(Relaxed))
     }
 
     /// The session has done what a session is for: it came, logged in, or moved data. Commands alone,

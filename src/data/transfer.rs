@@ -3,10 +3,11 @@
 //! Nothing here opens, names or ends anything; it moves bytes, tells the pulse how many, and waits in
 //! [`wait`] alone. Stalls and slow peers are the reaper's business.
 
+use super::pace::{Pace, Turn};
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
 use super::tcp::unacknowledged;
-use super::wait::{Stop, Watch, glance, wait};
+use super::wait::{Stop, Watch, glance, hold, wait};
 use crate::limits::{SENDFILE_CHUNK, TAKEN_EVERY, UNHEARD_MAX};
 use crate::proto::ascii;
 use rustix::event::PollFlags;
@@ -19,15 +20,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub struct Outgoing<'a> {
     connection: &'a DataConnection,
     watch: &'a mut dyn Watch,
+    pace: Option<&'a Pace>,
     unheard: u64,
 }
 
 impl<'a> Outgoing<'a> {
-    /// Begins to send.
-    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch) -> Self {
+    /// Begins to send, no faster than `pace` lets it.
+    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, pace: Option<&'a Pace>) -> Self {
         watch.pulse().untaken(0);
         watch.pulse().enter(Phase::Transfer, Tick::NEVER);
-        Outgoing { connection, watch, unheard: 0 }
+        Outgoing { connection, watch, pace, unheard: 0 }
     }
 
     /// Sends `file` from `offset` to `end` as it is.
@@ -38,10 +40,14 @@ impl<'a> Outgoing<'a> {
         let mut position = offset;
         while position < end {
             let chunk = usize::try_from(end - position).unwrap_or(SENDFILE_CHUNK).min(SENDFILE_CHUNK);
+            let mut turn = self.turn(chunk)?;
             let before = position;
-            match sendfile(self.connection, file, Some(&mut position), chunk) {
+            match sendfile(self.connection, file, Some(&mut position), turn.bytes()) {
                 Ok(0) => return Err(DataError::Local),
-                Ok(_) => self.count(position - before)?,
+                Ok(count) => {
+                    turn.spend(count);
+                    self.count(position - before)?;
+                }
                 Err(Errno::AGAIN) => self.wait()?,
                 Err(Errno::INTR) => {}
                 // Some file systems can't feed sendfile.
@@ -91,8 +97,11 @@ impl<'a> Outgoing<'a> {
     /// What ended the transfer.
     pub fn bytes(&mut self, mut bytes: &[u8]) -> Result<(), DataError> {
         while !bytes.is_empty() {
-            match send(self.connection, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            let mut turn = self.turn(bytes.len())?;
+            let piece = bytes.get(..turn.bytes()).unwrap_or(bytes);
+            match send(self.connection, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => {
+                    turn.spend(count);
                     bytes = bytes.get(count..).unwrap_or_default();
                     self.count(count as u64)?;
                 }
@@ -118,6 +127,16 @@ impl<'a> Outgoing<'a> {
             Ok(0) | Err(_) => Err(DataError::Local),
             Ok(read) => Ok(read),
         }
+    }
+
+    /// How much of `want` bytes may be sent now; with a pace, once there is room for them and it is their
+    /// turn. A turn is taken only by those who can use it.
+    fn turn(&mut self, want: usize) -> Result<Turn<'a>, DataError> {
+        let Some(pace) = self.pace else { return Ok(Turn::free(want)) };
+        self.wait()?;
+        let turn = pace.turn(Tick::now(), want);
+        hold(self.watch, turn.at())?;
+        Ok(turn)
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), DataError> {
@@ -159,7 +178,53 @@ fn broken_or_local(error: Errno) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake_watch::{FakeWatch, tcp_pair};
     use super::*;
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    const RATE: u64 = 400_000;
+    const BYTES: usize = 200_000;
+
+    /// What the client receives of a paced transfer, which must have taken its time.
+    fn paced(send: impl FnOnce(&mut Outgoing<'_>) -> Result<(), DataError>) -> Vec<u8> {
+        let (mut client, server) = tcp_pair();
+        server.set_nonblocking(true).unwrap();
+        let (mut watch, _control) = FakeWatch::new();
+        let connection = DataConnection::for_tests(server.into());
+        let mut received = Vec::new();
+        let start = Instant::now();
+        let reader = std::thread::spawn(move || client.read_to_end(&mut received).map(|_| received));
+        let pace = Pace::new(RATE);
+        send(&mut Outgoing::new(&connection, &mut watch, Some(&pace))).unwrap();
+        // Half a second, less what it may run ahead, and its last piece.
+        assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+        assert!(watch.pulse().held() >= Duration::from_millis(150), "{:?}", watch.pulse().held());
+        connection.finish(&mut watch, Duration::from_secs(20), 1).unwrap();
+        reader.join().unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_paced_transfer_is_whole_and_no_faster_than_its_pace() {
+        let bytes: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        assert!(paced(|sender| sender.bytes(&bytes)) == bytes);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        assert!(paced(|sender| sender.file(file.as_fd(), 0, BYTES as u64, &mut [0; 1024])) == bytes);
+        assert!(paced(|sender| sender.file(file.as_fd(), 1000, BYTES as u64, &mut [0; 1024])) == bytes[1000..]);
+    }
+
+    #[test]
+    fn an_abort_is_heard_while_a_turn_is_waited_for() {
+        let (_client, server) = tcp_pair();
+        let (mut watch, mut control) = FakeWatch::new();
+        let connection = DataConnection::for_tests(server.into());
+        control.write_all(b"NA").unwrap();
+        let pace = Pace::new(1);
+        let outcome = Outgoing::new(&connection, &mut watch, Some(&pace)).bytes(&[0; 3600]);
+        assert!(matches!(outcome, Err(DataError::Stopped(Stop::Abort))), "{outcome:?}");
+        assert_eq!(watch.heard, "NA");
+    }
 
     #[test]
     fn the_two_ends_of_sendfile_are_told_apart() {

@@ -6,7 +6,7 @@
 
 use super::pulse::{Pulse, Reason, Tick};
 use super::tcp::unacknowledged;
-use crate::limits::FINISH_LOOKS;
+use crate::limits::{FINISH_LOOKS, HOLD_STEP};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
@@ -100,6 +100,31 @@ pub fn rest(watch: &mut dyn Watch, until: Tick) -> Result<(), Stop> {
         if !events.is_empty() {
             watch.heard(events)?;
         }
+    }
+}
+
+/// Serves the control connection until a paced transfer may go on, and tells the pulse that it is the server
+/// that holds it back.
+///
+/// # Errors
+/// What ended the wait before.
+pub fn hold(watch: &mut dyn Watch, until: Tick) -> Result<(), Stop> {
+    while let Some(left) = until.left(Tick::now()).filter(|left| !left.is_zero()) {
+        let step = left.min(HOLD_STEP);
+        watch.pulse().hold(step);
+        quiet_until(watch, Tick::now().after(step))?;
+    }
+    Ok(())
+}
+
+/// Serves the control connection until the time is up, which is well.
+///
+/// # Errors
+/// What came before: the client may have left, or changed its mind.
+pub fn quiet_until(watch: &mut dyn Watch, until: Tick) -> Result<(), Stop> {
+    match rest(watch, until) {
+        Err(Stop::TimedOut) => Ok(()),
+        other => other,
     }
 }
 

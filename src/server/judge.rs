@@ -46,19 +46,35 @@ pub struct Memory {
 }
 
 /// The transfer of one slot: when it last moved, and what it had moved when the window of the minimum
-/// rate began.
+/// rate began. The time in which the server held it back is left out of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Progress {
     moved: Moved,
-    moved_at: Tick,
+    moved_at: Since,
     window: Moved,
-    window_at: Tick,
+    window_at: Since,
 }
 
-/// Bytes that the server has sent, and bytes that the client is known to have taken: both grow in steps.
+/// A moment of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Since {
+    at: Tick,
+    /// How long the server had held it back by then.
+    held: Duration,
+}
+
+impl Since {
+    /// What has passed since then in which the client could have moved something.
+    fn age(self, now: Tick, held: Duration) -> Duration {
+        self.at.age(now).saturating_sub(held.saturating_sub(self.held))
+    }
+}
+
+/// Bytes that the server has sent or received, and bytes that the client is known to have taken: both grow in
+/// steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
-    /// Sent.
+    /// Sent or received.
     pub sent: u64,
     /// Taken.
     pub taken: u64,
@@ -77,6 +93,8 @@ pub struct Look {
     pub deadline: Tick,
     /// What it has moved.
     pub moved: Moved,
+    /// How long the server has held it back, to keep a rate.
+    pub held: Duration,
     /// When it last did what a session is for.
     pub worked: Tick,
     /// Whether it is to end already.
@@ -94,10 +112,11 @@ impl Memory {
         Memory { visit: Some(visit), ..Memory::default() }
     }
 
-    /// How long its transfer has not moved; zero where there is none.
+    /// How long its transfer has not moved although it could have; zero where there is none. `held` is how long
+    /// the server has held it back.
     #[must_use]
-    pub fn unmoved(&self, now: Tick) -> Duration {
-        self.progress.map_or(Duration::ZERO, |progress| progress.moved_at.age(now))
+    pub fn unmoved(&self, now: Tick, held: Duration) -> Duration {
+        self.progress.map_or(Duration::ZERO, |progress| progress.moved_at.age(now, held))
     }
 }
 
@@ -156,16 +175,17 @@ pub fn judge(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
 }
 
 fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
-    let fresh = Progress { moved: look.moved, moved_at: look.now, window: look.moved, window_at: look.now };
+    let now = Since { at: look.now, held: look.held };
+    let fresh = Progress { moved: look.moved, moved_at: now, window: look.moved, window_at: now };
     let progress = memory.progress.get_or_insert(fresh);
     if look.moved != progress.moved {
         progress.moved = look.moved;
-        progress.moved_at = look.now;
+        progress.moved_at = now;
     }
-    if progress.moved_at.age(look.now) >= rules.stall {
+    if progress.moved_at.age(look.now, look.held) >= rules.stall {
         return Verdict::Mark(Reason::Stalled);
     }
-    let window = progress.window_at.age(look.now);
+    let window = progress.window_at.age(look.now, look.held);
     if window >= rules.stall {
         let moved = u128::from(look.moved.since(progress.window)) * 1000;
         let least = u128::from(rules.min_rate.unwrap_or(0)) * window.as_millis();
@@ -173,7 +193,7 @@ fn judge_transfer(look: &Look, rules: Rules, memory: &mut Memory) -> Verdict {
             return Verdict::Mark(Reason::TooSlow);
         }
         progress.window = look.moved;
-        progress.window_at = look.now;
+        progress.window_at = now;
     }
     Verdict::Leave
 }
@@ -211,6 +231,7 @@ mod tests {
             phase,
             deadline: Tick::NEVER,
             moved: sent(0),
+            held: Duration::ZERO,
             worked: at(now),
             marked: false,
             stop_idle: false,
@@ -287,6 +308,37 @@ mod tests {
         let moved = Moved { sent: 100_000, taken: 5900 };
         let verdict = judge(&Look { moved, ..look(Phase::Transfer, 69) }, RULES, &mut memory);
         assert_eq!(verdict, Verdict::Mark(Reason::Stalled));
+    }
+
+    #[test]
+    fn a_transfer_that_the_server_holds_back_is_neither_stalled_nor_too_slow() {
+        let mut memory = Memory::default();
+        // 10 bytes in 50 s are far below the minimum rate and the stall timeout.
+        for step in 0..60 {
+            let held = Duration::from_millis(49_900) * u32::try_from(step).unwrap();
+            let look = Look { moved: sent(step * 10), held, ..look(Phase::Transfer, step * 50) };
+            assert_eq!(judge(&look, RULES, &mut memory), Verdict::Leave, "step {step}");
+            // And while it waits, it is nobody whom others could have instead.
+            let later = held + Duration::from_secs(30);
+            assert_eq!(memory.unmoved(at(step * 50 + 30), later), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn what_the_server_holds_back_excuses_no_more_than_that() {
+        let held = Duration::from_secs(30);
+        let mut memory = Memory::default();
+        let standing = |now, held| Look { moved: sent(7), held, ..look(Phase::Transfer, now) };
+        assert_eq!(judge(&standing(0, Duration::ZERO), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&standing(39, held), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(memory.unmoved(at(39), held), Duration::from_secs(9));
+        assert_eq!(judge(&standing(40, held), RULES, &mut memory), Verdict::Mark(Reason::Stalled));
+        let mut memory = Memory::default();
+        let dripping = |now, moved, held| Look { moved: sent(moved), held, ..look(Phase::Transfer, now) };
+        assert_eq!(judge(&dripping(0, 0, Duration::ZERO), RULES, &mut memory), Verdict::Leave);
+        assert_eq!(judge(&dripping(35, 500, held), RULES, &mut memory), Verdict::Leave);
+        // 999 bytes in ten seconds of its own, where 100 a second are asked for.
+        assert_eq!(judge(&dripping(40, 999, held), RULES, &mut memory), Verdict::Mark(Reason::TooSlow));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::host;
 use crate::config::Config;
 use crate::limits::{
     CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
-    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NARROW_WINDOW, PASSIVE_BACKLOG, PATH_MAX, READ_BUFFER, REPLY_BUFFER,
-    SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
+    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NARROW_WINDOW, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PATH_MAX,
+    READ_BUFFER, REPLY_BUFFER, SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -140,10 +140,7 @@ impl LoadLine {
     #[must_use]
     pub fn of(config: &Config, wide_window: usize) -> Self {
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
-        // At a passive port either strangers wait or a transfer runs over the connection that came.
-        let stranger = KERNEL_SOCKET + 2 * DATA_RECEIVE_BUFFER;
-        let strangers = PASSIVE_BACKLOG.unsigned_abs() as usize * stranger;
-        let data = 2 * KERNEL_SOCKET + strangers.max(in_flight(NARROW_WINDOW));
+        let data = data_connection(None);
         let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT;
         let wide = in_flight(wide_window).saturating_sub(in_flight(NARROW_WINDOW));
@@ -188,6 +185,20 @@ impl LoadLine {
         setrlimit(Resource::Nofile, raised)
             .map_err(|_| Overloaded::Descriptors { needed: self.descriptors, allowed: current })
     }
+}
+
+/// What the data connection of one session can cost, with the receive window that it may have where the
+/// session may write. At a passive port either strangers wait, each with the same window, or a transfer runs
+/// over the connection that came. Over that one nothing is sent and received at once, but who fills its
+/// window and then asks for a file has both.
+fn data_connection(window: Option<usize>) -> usize {
+    let (backlog, receive) = match window {
+        None => (PASSIVE_BACKLOG, 2 * DATA_RECEIVE_BUFFER),
+        Some(window) => (PASSIVE_BACKLOG_RECEIVING, window),
+    };
+    // The kernel lets one more come than the backlog has.
+    let strangers = (backlog.unsigned_abs() as usize + 1) * (KERNEL_SOCKET + receive);
+    2 * KERNEL_SOCKET + strangers.max(in_flight(NARROW_WINDOW) + receive)
 }
 
 /// What a window of this size can hold: its bytes, unsent or unacknowledged, and, where they are sent as they
@@ -241,7 +252,7 @@ fn mib(bytes: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::config::{Invocation, from_arguments};
-    use crate::limits::WIDE_WINDOW;
+    use crate::limits::{UPLOAD_WINDOW, WIDE_WINDOW};
 
     fn config(flags: &str) -> Config {
         let arguments = format!("serve {flags}");
@@ -304,6 +315,15 @@ mod tests {
         assert_eq!(wide + 2 * NARROW_WINDOW, 2 * WIDE_WINDOW);
         let place = queued.bytes - one.bytes;
         assert!(place > 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER) && place < worker, "{place}");
+    }
+
+    #[test]
+    fn a_session_that_may_write_costs_its_receive_window_and_that_of_each_stranger() {
+        let (reading, writing) = (data_connection(None), data_connection(Some(UPLOAD_WINDOW)));
+        let more = writing - reading;
+        assert!((UPLOAD_WINDOW - 2 * DATA_RECEIVE_BUFFER..UPLOAD_WINDOW + SEGMENT).contains(&more), "{more}");
+        let strangers = data_connection(Some(64 << 20)) - data_connection(Some(63 << 20));
+        assert_eq!(strangers, (PASSIVE_BACKLOG_RECEIVING as usize + 1) << 20);
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Reaper {
                 phase,
                 deadline,
                 moved: Moved { sent: view.pulse.total(), taken: view.pulse.taken() },
+                held: view.pulse.held(),
                 worked: view.pulse.worked_at(),
                 marked: view.pulse.mark().is_some(),
                 stop_idle: self.stopping.idle.load(SeqCst),
@@ -195,7 +196,7 @@ impl Reaper {
                 continue;
             };
             let idle = view.pulse.worked_at().age(now);
-            let unmoved = memory.unmoved(now);
+            let unmoved = memory.unmoved(now, view.pulse.held());
             if let Some((class, idle)) =
                 shed::class(view.pulse.phase().0, holder.logged_in, idle, unmoved, self.rules.shed)
             {

@@ -122,7 +122,7 @@ mod tests {
         let (_other_end, socket) = UnixStream::pair().unwrap();
         let mut watch = Silent { socket, pulse: Pulse::default() };
         let connection = DataConnection::for_tests(server.into());
-        let mut sender = Outgoing::new(&connection, &mut watch);
+        let mut sender = Outgoing::new(&connection, &mut watch, None);
         let mut buffer = [0; 64 * 1024];
         let mut sink = DataSink::new(&mut sender, &mut buffer);
         let deadline = Instant::now() + Duration::from_secs(20);

@@ -1,6 +1,7 @@
 //! What every transfer has in common: data connection, 150, the bytes, FIN, the final reply.
 
 use super::{Session, Work, answer};
+use crate::data::passive::Receive;
 use crate::data::port::{DataError, DataPort};
 use crate::data::transfer::Outgoing;
 use crate::data::wait::Stop;
@@ -86,11 +87,11 @@ impl<S: Seat> Session<'_, S> {
         self.control.begin_transfer(expected);
         // Declared before the connection, it is given back after that is closed.
         let _window;
-        let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data)?;
+        let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data, Receive::Nothing)?;
         self.control.send(opening)?;
         self.control.flush()?;
         _window = self.context.windows.set(&connection, expected);
-        send(&mut Outgoing::new(&connection, &mut self.control), self.work)?;
+        send(&mut Outgoing::new(&connection, &mut self.control, None), self.work)?;
         let rate = self.context.config.min_rate().unwrap_or(0);
         connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
     }

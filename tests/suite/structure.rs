@@ -29,7 +29,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 const UNSAFE: [&str; 2] = ["data/tcp.rs", "server/schedule.rs"];
 
 /// Files that are tests as a whole: their `mod` lines stand under `#[cfg(test)]`.
-const TESTS_ONLY: [&str; 2] = ["server/registry_stress.rs", "vfs/races.rs"];
+const TESTS_ONLY: [&str; 2] = ["server/registry_stress.rs", "data/fake_watch.rs"];
 
 /// Paths that stand for access to files, and the files that may hold each outside `vfs/`.
 const FILE_ACCESS: [&str; 4] = ["std::fs", "std::os::unix::fs", "rustix::fs", "rustix::path"];

@@ -1,0 +1,267 @@
+//! Receiving over an open data connection.
+//!
+//! Nothing here opens, names or writes anything; it takes bytes, tells the pulse how many, and waits in
+//! [`super::wait`] alone. Stalls and slow peers are the reaper's business.
+
+use super::pace::{Pace, Turn};
+use super::port::{DataConnection, DataError};
+use super::pulse::{Phase, Tick};
+use super::wait::{Watch, glance, hold, quiet_until, wait};
+use crate::limits::{END_LOOK, UNHEARD_MAX};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use std::os::fd::AsFd;
+
+/// The open data connection of one transfer to the server, with the control connection that is heard
+/// meanwhile.
+pub struct Incoming<'a> {
+    connection: &'a DataConnection,
+    watch: &'a mut dyn Watch,
+    pace: Option<&'a Pace>,
+    unheard: u64,
+}
+
+impl<'a> Incoming<'a> {
+    /// Begins to receive, no faster than `pace` lets it.
+    pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, pace: Option<&'a Pace>) -> Self {
+        watch.pulse().untaken(0);
+        watch.pulse().enter(Phase::Transfer, Tick::NEVER);
+        Incoming { connection, watch, pace, unheard: 0 }
+    }
+
+    /// Receives some bytes into `buffer`, which must not be empty, and returns how many. `0` is the end: the
+    /// client has closed its side of the data connection in order, and is still there, or has said QUIT.
+    ///
+    /// # Errors
+    /// What ended the transfer. What was received is not whole: the data connection broke
+    /// ([`DataError::Broken`]), the client aborted it, or it has closed its control connection as well, as
+    /// the kernel of one that was killed does ([`super::wait::Stop::ControlLost`]).
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, DataError> {
+        loop {
+            let mut turn = self.turn(buffer.len())?;
+            let room = buffer.get_mut(..turn.bytes()).filter(|room| !room.is_empty()).ok_or(DataError::Local)?;
+            match recv(self.connection, room, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    drop(turn);
+                    quiet_until(self.watch, Tick::now().after(END_LOOK))?;
+                    return Ok(0);
+                }
+                Ok((count, _)) => {
+                    turn.spend(count);
+                    self.count(count as u64)?;
+                    return Ok(count);
+                }
+                Err(Errno::AGAIN) => {
+                    drop(turn);
+                    self.wait()?;
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(DataError::Broken),
+            }
+        }
+    }
+
+    /// How much of `want` bytes may be received now; with a pace, once some are there and it is their turn.
+    fn turn(&mut self, want: usize) -> Result<Turn<'a>, DataError> {
+        let Some(pace) = self.pace else { return Ok(Turn::free(want)) };
+        self.wait()?;
+        let turn = pace.turn(Tick::now(), want);
+        hold(self.watch, turn.at())?;
+        Ok(turn)
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), DataError> {
+        self.unheard += bytes;
+        self.watch.pulse().moved(bytes);
+        if self.unheard >= UNHEARD_MAX {
+            self.unheard = 0;
+            glance(self.watch)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), DataError> {
+        self.unheard = 0;
+        Ok(wait(self.watch, self.connection.as_fd(), PollFlags::IN, Tick::NEVER)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake_watch::{FakeWatch, reset, tcp_pair};
+    use super::super::pulse::Reason;
+    use super::super::wait::Stop;
+    use super::*;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpStream};
+    use std::time::{Duration, Instant};
+
+    /// A data connection and a control connection, and the client's ends of both.
+    struct Both {
+        connection: DataConnection,
+        watch: FakeWatch,
+        data: TcpStream,
+        control: TcpStream,
+    }
+
+    fn both() -> Both {
+        let (data, server) = tcp_pair();
+        server.set_nonblocking(true).unwrap();
+        let (watch, control) = FakeWatch::new();
+        Both { connection: DataConnection::for_tests(server.into()), watch, data, control }
+    }
+
+    /// Receives until the end, at most 64 KiB at once.
+    fn all(connection: &DataConnection, watch: &mut FakeWatch, pace: Option<&Pace>) -> Result<Vec<u8>, DataError> {
+        let mut incoming = Incoming::new(connection, watch, pace);
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match incoming.receive(&mut buffer)? {
+                0 => return Ok(received),
+                count => received.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    fn assert_stopped(outcome: &Result<Vec<u8>, DataError>, expected: Stop) {
+        assert!(matches!(outcome, Err(DataError::Stopped(stop)) if *stop == expected), "{outcome:?}");
+    }
+
+    #[test]
+    fn what_a_client_sends_and_ends_in_order_is_received_whole() {
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        let sent: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        let expected = sent.clone();
+        let sender = std::thread::spawn(move || data.write_all(&sent));
+        let received = all(&connection, &mut watch, None);
+        sender.join().unwrap().unwrap();
+        let received = received.unwrap();
+        assert!(received == expected, "{} of {} bytes", received.len(), expected.len());
+        assert_eq!(watch.pulse().total(), 3_000_000);
+        assert_eq!(watch.pulse().phase(), (Phase::Transfer, Tick::NEVER));
+    }
+
+    #[test]
+    fn an_upload_that_is_finished_ends_with_fin_and_one_that_is_not_with_a_reset() {
+        for finished in [true, false] {
+            let Both { connection, mut watch, data, control: _control } = both();
+            data.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(all(&connection, &mut watch, None).unwrap(), b"");
+            if finished {
+                connection.finish_receiving();
+            } else {
+                drop(connection);
+            }
+            let end = std::io::Read::read(&mut &data, &mut [0]).map_err(|error| error.kind());
+            let expected = if finished { Ok(0) } else { Err(std::io::ErrorKind::ConnectionReset) };
+            assert_eq!(end, expected);
+        }
+    }
+
+    #[test]
+    fn a_reset_is_no_end() {
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        data.write_all(b"half").unwrap();
+        reset(data);
+        let outcome = all(&connection, &mut watch, None);
+        assert!(matches!(outcome, Err(DataError::Broken)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_client_that_has_left_the_control_connection_has_not_sent_a_whole_file() {
+        let leave: [fn(TcpStream); 3] = [
+            |control| drop(control),
+            // A command that can be served before the end is seen.
+            |mut control| control.write_all(b"N").unwrap(),
+            reset,
+        ];
+        for leave in leave {
+            let Both { connection, mut watch, mut data, control } = both();
+            data.write_all(b"half").unwrap();
+            leave(control);
+            drop(data);
+            assert_stopped(&all(&connection, &mut watch, None), Stop::ControlLost);
+        }
+    }
+
+    #[test]
+    fn the_control_connection_is_given_a_moment_to_end_as_well() {
+        let Both { connection, mut watch, data, control: _control } = both();
+        drop(data);
+        let start = Instant::now();
+        all(&connection, &mut watch, None).unwrap();
+        assert!(start.elapsed() >= END_LOOK / 2, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_client_that_has_said_quit_may_leave() {
+        let Both { connection, mut watch, mut data, mut control } = both();
+        data.write_all(b"whole").unwrap();
+        control.write_all(b"Q").unwrap();
+        drop((data, control));
+        assert_eq!(all(&connection, &mut watch, None).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn an_abort_ends_the_wait_for_a_sender_who_has_stalled_and_so_does_the_reaper() {
+        let Both { connection, mut watch, mut data, mut control } = both();
+        data.write_all(b"half").unwrap();
+        control.write_all(b"NA").unwrap();
+        assert_stopped(&all(&connection, &mut watch, None), Stop::Abort);
+        assert_eq!(watch.heard, "NA");
+
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        data.write_all(b"half").unwrap();
+        let reaper = watch.marked_when(Reason::Stalled, |pulse| pulse.total() == 4);
+        assert_stopped(&all(&connection, &mut watch, None), Stop::Marked(Reason::Stalled));
+        reaper.join().unwrap();
+    }
+
+    #[test]
+    fn an_abort_and_the_reaper_end_the_wait_for_a_turn_at_once() {
+        // A byte a second, and none for an hour.
+        let pace = Pace::new(1);
+        let mut turn = pace.turn(Tick::now().after(Duration::from_secs(3600)), 1);
+        turn.spend(1);
+        let before = format!("{pace:?}");
+        let Both { connection, mut watch, mut data, mut control } = both();
+        data.write_all(b"half").unwrap();
+        control.write_all(b"NA").unwrap();
+        assert_stopped(&all(&connection, &mut watch, Some(&pace)), Stop::Abort);
+        assert_eq!((watch.heard.as_str(), watch.pulse().total()), ("NA", 0));
+        assert_eq!(format!("{pace:?}"), before, "the turn was given back");
+
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        data.write_all(b"half").unwrap();
+        let reaper = watch.marked_when(Reason::Shutdown, |pulse| !pulse.held().is_zero());
+        assert_stopped(&all(&connection, &mut watch, Some(&pace)), Stop::Marked(Reason::Shutdown));
+        reaper.join().unwrap();
+    }
+
+    #[test]
+    fn a_paced_upload_is_whole_and_no_faster_than_its_pace_and_the_pulse_tells_who_held_it_back() {
+        const RATE: u64 = 400_000;
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        let sender = std::thread::spawn(move || data.write_all(&[7; 200_000]));
+        let start = Instant::now();
+        let received = all(&connection, &mut watch, Some(&Pace::new(RATE)));
+        sender.join().unwrap().unwrap();
+        assert_eq!(received.unwrap().len(), 200_000);
+        // Half a second, less what it may run ahead, and its last piece.
+        assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+        assert!(watch.pulse().held() >= Duration::from_millis(150), "{:?}", watch.pulse().held());
+    }
+
+    #[test]
+    fn a_stalled_sender_is_not_held_back_by_its_pace() {
+        let Both { connection, mut watch, data: _data, control: _control } = both();
+        let pace = Pace::new(1);
+        let reaper = watch.marked_when(Reason::Stalled, |pulse| pulse.phase().0 == Phase::Transfer);
+        assert_stopped(&all(&connection, &mut watch, Some(&pace)), Stop::Marked(Reason::Stalled));
+        reaper.join().unwrap();
+        assert_eq!(watch.pulse().held(), Duration::ZERO);
+        assert_eq!(format!("{pace:?}"), format!("{:?}", Pace::new(1)), "and takes no turn from others");
+    }
+}
