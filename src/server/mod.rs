@@ -13,6 +13,7 @@ mod reaper;
 mod registry;
 #[cfg(test)]
 mod registry_stress;
+pub mod reload;
 mod shed;
 mod slot;
 mod table;
