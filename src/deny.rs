@@ -101,8 +101,8 @@ impl DenyList {
     /// The most memory in bytes that the list and its successor use while it is read anew.
     #[must_use]
     pub const fn worst_case_bytes() -> usize {
-        // What grows doubles, and is copied when it does.
-        2 * 3 * DENY_RANGES_MAX * size_of::<(u128, u128)>()
+        // The old list, the new one, and a copy of that while it grows or shrinks.
+        3 * DENY_RANGES_MAX * size_of::<(u128, u128)>()
     }
 }
 
@@ -210,5 +210,128 @@ struct Reader(std::os::fd::OwnedFd);
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(&self.0, buffer)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::write;
+    use std::io::Cursor;
+
+    fn read(text: &[u8]) -> Result<DenyList, DenyError> {
+        let mut error = DenyError { path: PathBuf::from("FILE"), faults: Vec::new(), untold: 0 };
+        let list = DenyList::read(Cursor::new(text), &mut error).unwrap();
+        if error.faults.is_empty() { Ok(list) } else { Err(error) }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_and_networks_of_both_families() {
+        let text = b"# a comment\n\n 192.0.2.7\n198.51.100.0/24 ; why\r\n10.1.2.3/8#x\n2001:db8::/32\n::1\n            ::ffff:203.0.113.0/120\n198.51.101.0/24\n198.51.100.128/25";
+        let list = read(text).unwrap();
+        for denied in [
+            "192.0.2.7",
+            "::ffff:192.0.2.7",
+            "198.51.100.0",
+            "198.51.101.255",
+            "10.0.0.0",
+            "10.255.255.255",
+            "2001:db8::",
+            "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+            "::1",
+            "203.0.113.9",
+        ] {
+            assert!(list.contains(address(denied)), "{denied}");
+        }
+        for allowed in
+            ["192.0.2.6", "192.0.2.8", "198.51.99.255", "198.51.102.0", "11.0.0.0", "2001:db9::", "::", "203.0.114.0"]
+        {
+            assert!(!list.contains(address(allowed)), "{allowed}");
+        }
+        assert_eq!(list.len(), 6, "what touches is joined: {list:?}");
+        let everybody = read(b"::/0\n0.0.0.0/0\n255.255.255.255\n").unwrap();
+        assert!(everybody.contains(address("255.255.255.255")) && everybody.contains(address("::")));
+        assert_eq!(everybody.len(), 2);
+        assert!(!read(b"::/0").unwrap().contains(address("192.0.2.1")), "IPv4 is not a part of IPv6");
+        assert!(read(b"# nobody\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn each_fault_is_told_with_file_and_line() {
+        let error =
+            read(b"192.0.2.1\n192.0.2.256\n\n10.0.0.0/33\nhost.example\n192.0.2.1 192.0.2.2\n\xff\x1b\n").unwrap_err();
+        let told = [
+            "FILE:2: \"192.0.2.256\" is neither an address nor a network",
+            "FILE:4: \"10.0.0.0/33\" is neither an address nor a network",
+            "FILE:5: \"host.example\" is neither an address nor a network",
+            "FILE:6: \"192.0.2.1 192.0.2.2\" is neither an address nor a network",
+            "FILE:7: \"\\xff\\x1b\" is neither an address nor a network",
+        ];
+        assert_eq!(error.to_string(), told.join("\n"));
+        let error = read(&b"wrong\n".repeat(FAULTS_TOLD + 5)).unwrap_err().to_string();
+        assert_eq!((error.lines().count(), error.lines().last()), (FAULTS_TOLD + 1, Some("FILE: and 5 more")));
+    }
+
+    #[test]
+    fn a_list_is_bounded() {
+        let fits: Vec<u8> = (0..DENY_RANGES_MAX).flat_map(|n| format!("2001:db8::{n:x}:0\n").into_bytes()).collect();
+        assert_eq!(read(&fits).unwrap().len(), DENY_RANGES_MAX);
+        let error = read(&[&fits[..], b"::1\n"].concat()).unwrap_err().to_string();
+        assert_eq!(error, "FILE:65537: more than 65536 ranges");
+        let long = [b"::1 #", &b"x".repeat(DENY_LINE_MAX)[..]].concat();
+        assert_eq!(read(&long).unwrap_err().to_string(), "FILE:1: more than 1024 bytes");
+        assert!(read(&long[..DENY_LINE_MAX]).is_ok());
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deny");
+        let error = |path: &Path| {
+            let text = DenyList::load(path).unwrap_err().to_string();
+            text.strip_prefix(&format!("{}: ", path.display())).map(str::to_owned).unwrap()
+        };
+        assert_eq!(error(&path), "no such file or directory");
+        assert_eq!(error(folder.path()), "not a regular file");
+        write(&path, "192.0.2.0/24\n").unwrap();
+        assert!(DenyList::load(&path).unwrap().contains(address("192.0.2.9")));
+        std::fs::File::create(&path).unwrap().set_len(DENY_FILE_MAX + 1).unwrap();
+        assert_eq!(error(&path), format!("more than {DENY_FILE_MAX} bytes"));
+        let pipe = folder.path().join("pipe");
+        fs::mknodat(fs::CWD, &pipe, fs::FileType::Fifo, fs::Mode::RWXU, 0).unwrap();
+        assert_eq!(error(&pipe), "not a regular file", "and it does not hang");
+    }
+
+    proptest! {
+        #[test]
+        fn the_list_agrees_with_its_networks_one_by_one(
+            networks in prop::collection::vec((any::<u32>(), 0u8..=32), 0..40),
+            six in prop::collection::vec((any::<u128>(), 0u8..=128), 0..20),
+            asked in prop::collection::vec(any::<u32>(), 20),
+        ) {
+            let networks: Vec<IpNet> = networks
+                .into_iter()
+                .map(|(address, prefix)| IpNet::new(IpAddr::V4((address % 4096).into()), prefix).unwrap())
+                .chain(six.into_iter().map(|(address, prefix)| IpNet::new(IpAddr::V6(address.into()), prefix).unwrap()))
+                .collect();
+            let text: String = networks.iter().map(|network| format!("{network}\n")).collect();
+            let list = read(text.as_bytes()).unwrap();
+            let edges = networks.iter().flat_map(|network| [network.network(), network.broadcast(), network.addr()]);
+            let asked = asked.into_iter().map(|address| IpAddr::V4((address % 8192).into()));
+            for address in edges.chain(asked) {
+                let expected = networks.iter().any(|network| network.contains(&address));
+                prop_assert_eq!(list.contains(address), expected, "{}", address);
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = read(&bytes);
+        }
     }
 }

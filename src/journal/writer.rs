@@ -28,6 +28,8 @@ impl Writer {
             self.round(Instant::now());
         }
         self.finish();
+        // In this order: who hears that the writer has ended may be sure that no line comes into the channel.
+        drop(self.lines);
         drop(self.done);
     }
 
@@ -87,7 +89,8 @@ impl Writer {
                 return;
             }
             if now >= last {
-                log::warn!("the last {} lines of the journal could not be written", waiting + self.lines.len());
+                log::warn!("the last {waiting} lines of the journal could not be written");
+                self.sinks.iter().flatten().for_each(|sink| sink.give_up(&self.shared));
                 return;
             }
             let _ = self.bell.recv_timeout(JOURNAL_AGAIN);

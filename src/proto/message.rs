@@ -2,8 +2,8 @@
 
 use crate::limits::{MESSAGE_MAX, REPLY_LINE_MAX};
 
-/// Most bytes of a line: a reply line less the space before it, its end, and a byte to spare.
-const LINE_MAX: usize = REPLY_LINE_MAX - 4;
+/// Most bytes of a line: a reply line less its code, the character after it, and CRLF.
+const LINE_MAX: usize = REPLY_LINE_MAX - 6;
 
 /// The lines of a message, which may end with LF or CR LF. Of a message that is longer than [`MESSAGE_MAX`] it is
 /// the beginning. Control characters are left out, but a tab is a space; what is not UTF-8 is `?`. Empty lines at
