@@ -195,6 +195,58 @@ pub const DESCRIPTORS_SPARE: usize = 32;
 /// or folder, and two while a pathname is walked.
 pub const DESCRIPTORS_PER_SESSION: usize = 6;
 
+// --- Journal ------------------------------------------------------------------------------------
+
+/// Lines that wait for the writer of `--transfer-log` and `--events`: what half a second of logons at full
+/// speed makes.
+pub const JOURNAL_LINES: usize = 2048;
+
+/// Bytes of these lines; what does not fit is dropped and counted. Lines are mostly of 100 to 300 bytes.
+pub const JOURNAL_BYTES: usize = 256 * 1024;
+
+/// The share of it that refusals may use: strangers cause as many as they like, and must not crowd out what
+/// users do.
+pub const JOURNAL_STRANGERS_BYTES: usize = JOURNAL_BYTES / 2;
+
+/// Bytes that wait to be written to one file: any line fits.
+pub const JOURNAL_PENDING: usize = 96 * 1024;
+
+/// How long the writer gathers lines before it writes them with one call. Whoever makes a line in this time
+/// does not have to wake it.
+pub const JOURNAL_LINGER: Duration = Duration::from_millis(10);
+
+/// Pause before the next try where a pipe is full.
+pub const JOURNAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// Pause before the next try where a file can't be opened or written: the disk is full, nobody reads the pipe.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+
+/// How often one file that can't be written is complained of: the log may be on the same disk.
+pub const JOURNAL_COMPLAINT: Duration = Duration::from_secs(60);
+
+/// How long the last lines may take to be written at the end.
+pub const JOURNAL_GOODBYE: Duration = Duration::from_secs(1);
+
+/// Stack of the writer in bytes.
+pub const JOURNAL_STACK: usize = 128 * 1024;
+
+// --- Files of the operator ----------------------------------------------------------------------
+
+/// Ranges of `--deny-file`: the long lists of the net have some tens of thousands. 2 MiB where all are IPv6.
+pub const DENY_RANGES_MAX: usize = 65_536;
+
+/// Longest line of `--deny-file` in bytes, its comment included.
+pub const DENY_LINE_MAX: usize = 1024;
+
+/// Largest `--deny-file` in bytes: as many ranges as there may be, with a short comment each.
+pub const DENY_FILE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Faults of one file that are told.
+pub const FAULTS_TOLD: usize = 10;
+
+/// Most bytes of a `.message`, and most lines: it is sent with the reply to CWD.
+pub const MESSAGE_MAX: (usize, usize) = (2048, 24);
+
 // --- Defaults and bounds of flags ---------------------------------------------------------------
 
 /// `--workers`: measured at about 35 KiB of memory for each while idle.

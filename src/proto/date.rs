@@ -38,6 +38,9 @@ const RECENT: i64 = 180 * SECONDS_PER_DAY;
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
+/// The days of a week from that of the epoch on.
+const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+
 /// The civil time of `seconds` since the epoch. Times outside the years 1 to 9999 give the nearest one
 /// inside.
 pub fn civil(seconds: i64) -> Civil {
@@ -141,6 +144,20 @@ pub fn write_rfc3339(out: &mut Vec<u8>, secs: i64, millis: u32) {
     out.extend_from_slice(&[f1, f2, f3, b'Z']);
 }
 
+/// Appends `Www Mmm dd hh:mm:ss YYYY` as C's `asctime` has it, the day with a space before it where it is of
+/// one digit: the form of a transfer log.
+pub fn write_asctime(out: &mut Vec<u8>, secs: i64) {
+    let secs = secs.clamp(FIRST, LAST);
+    let at = civil(secs);
+    let weekday = usize::try_from(secs.div_euclid(SECONDS_PER_DAY).rem_euclid(7)).unwrap_or(0);
+    let ([w1, w2, w3], month) = (**WEEKDAYS.get(weekday).unwrap_or(&b"???"), usize::from(at.month).saturating_sub(1));
+    let ([m1, m2, m3], [d1, d2]) = (**MONTHS.get(month).unwrap_or(&b"???"), two(at.day));
+    out.extend_from_slice(&[w1, w2, w3, b' ', m1, m2, m3, b' ', if d1 == b'0' { b' ' } else { d1 }, d2, b' ']);
+    let ([h1, h2], [n1, n2], [s1, s2]) = (two(at.hour), two(at.minute), two(at.second));
+    let [y1, y2, y3, y4] = four(at.year);
+    out.extend_from_slice(&[h1, h2, b':', n1, n2, b':', s1, s2, b' ', y1, y2, y3, y4]);
+}
+
 /// The last two digits.
 pub(super) fn two(value: u8) -> [u8; 2] {
     TWO_DIGITS[usize::from(value % 100)]
@@ -233,6 +250,7 @@ mod tests {
         assert_eq!(String::from_utf8(time_val(secs).to_vec()).unwrap(), "20240229123456");
         assert_eq!(written(|out| write_rfc3339(out, secs, 7)), "2024-02-29T12:34:56.007Z");
         assert_eq!(written(|out| write_rfc3339(out, secs, 1_000)), "2024-02-29T12:34:56.999Z");
+        assert_eq!(written(|out| write_asctime(out, 1_094_766_255)), "Thu Sep  9 21:44:15 2004");
     }
 
     fn jiff_of(seconds: i64) -> DateTime {
@@ -260,6 +278,8 @@ mod tests {
             prop_assert_eq!(time_val, theirs.strftime("%Y%m%d%H%M%S").to_string());
             let log = written(|out| write_rfc3339(out, seconds, 42));
             prop_assert_eq!(log, theirs.strftime("%Y-%m-%dT%H:%M:%S.042Z").to_string());
+            let transfer_log = written(|out| write_asctime(out, seconds));
+            prop_assert_eq!(transfer_log, theirs.strftime("%a %b %e %H:%M:%S %Y").to_string());
             let format = if (0..=180).contains(&age) { "%b %d %H:%M" } else { "%b %d  %Y" };
             let date = String::from_utf8(listing_date(seconds, seconds + age * 86_400).to_vec()).unwrap();
             prop_assert_eq!(date, theirs.strftime(format).to_string());

@@ -10,6 +10,7 @@ pub mod glob;
 pub mod hostport;
 pub mod line;
 pub mod listing;
+pub mod message;
 pub mod params;
 pub mod pathname;
 pub mod reply;

@@ -13,7 +13,7 @@ mod reaper;
 mod registry;
 #[cfg(test)]
 mod registry_stress;
-mod schedule;
+pub mod reload;
 mod shed;
 mod slot;
 mod table;

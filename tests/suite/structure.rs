@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// Which modules each module may use besides itself. `main -> server -> session -> {data, vfs, auth,
 /// policy, config} -> proto -> limits`; the log knows how a date is written, and nothing else.
-const MAY_USE: [(&str, &[&str]); 14] = [
-    ("main", &["config", "load", "logger", "passwd", "server"]),
+const MAY_USE: [(&str, &[&str]); 15] = [
+    ("main", &["config", "load", "logger", "server"]),
     // The load generator is a client: it knows nothing of the server.
     ("load", &["config", "proto", "limits"]),
-    // The accounts file, for those who keep it.
-    ("passwd", &["auth", "config", "proto", "limits"]),
-    ("server", &["session", "config", "data", "vfs", "auth", "policy", "proto", "limits"]),
-    ("session", &["data", "vfs", "auth", "policy", "config", "proto", "limits"]),
-    ("config", &["proto", "units", "limits"]),
+    ("server", &["session", "config", "data", "vfs", "auth", "policy", "journal", "deny", "swap", "proto", "limits"]),
+    ("session", &["data", "vfs", "auth", "policy", "journal", "swap", "config", "proto", "limits"]),
+    ("config", &["proto", "limits"]),
     ("data", &["proto", "limits"]),
     ("vfs", &["proto", "limits"]),
     ("auth", &["proto", "units", "limits"]),
     ("policy", &["proto", "limits"]),
+    ("journal", &["proto", "limits"]),
+    ("deny", &["proto", "limits"]),
+    ("swap", &[]),
     ("logger", &["proto"]),
     ("proto", &["limits"]),
     ("units", &["limits"]),
@@ -33,13 +34,7 @@ const TESTS_ONLY: [&str; 2] = ["server/registry_stress.rs", "data/fake_watch.rs"
 
 /// Paths that stand for access to files, and the files that may hold each outside `vfs/`.
 const FILE_ACCESS: [&str; 4] = ["std::fs", "std::os::unix::fs", "rustix::fs", "rustix::path"];
-const FILE_ACCESS_EXEMPT: [(&str, &str); 12] = [
-    // The accounts file, at start and when it is read again.
-    ("auth/accounts.rs", "std::fs::File"),
-    ("auth/accounts.rs", "rustix::fs"),
-    ("auth/accounts.rs", "rustix::fs::FileType"),
-    ("auth/accounts.rs", "rustix::fs::Mode"),
-    ("auth/accounts.rs", "rustix::fs::OFlags"),
+const FILE_ACCESS_EXEMPT: [(&str, &str); 9] = [
     // What --json and --plot name.
     ("load/files.rs", "std::fs"),
     // What the kernel tells of a process.
@@ -51,6 +46,10 @@ const FILE_ACCESS_EXEMPT: [(&str, &str); 12] = [
     ("data/wait.rs", "rustix::fs::Timespec"),
     // From a descriptor that vfs has opened.
     ("data/transfer.rs", "rustix::fs::sendfile"),
+    // What --transfer-log and --events name.
+    ("journal/sink.rs", "rustix::fs"),
+    // At start and at a reload: what --deny-file names.
+    ("deny.rs", "rustix::fs"),
     // At start: the text of the greeting.
     ("config/banner.rs", "std::fs::File"),
 ];
@@ -71,7 +70,8 @@ const WAITING: [&str; 8] = [
     "polling",
     "mio",
 ];
-const WAITERS: [&str; 2] = ["data/wait.rs", "server/acceptor.rs"];
+/// The journal waits for nothing: it only asks whether standard output takes more.
+const WAITERS: [&str; 3] = ["data/wait.rs", "server/acceptor.rs", "journal/sink.rs"];
 
 /// Paths that write to a descriptor, and the files that may.
 const SENDING: [&str; 8] = [
@@ -86,12 +86,14 @@ const SENDING: [&str; 8] = [
 ];
 const SENDERS: [&str; 5] =
     ["session/control.rs", "server/acceptor.rs", "data/transfer.rs", "load/client.rs", "load/wire.rs"];
-const SENDING_EXEMPT: [(&str, &str); 9] = [
-    // The accounts file and standard output.
-    ("passwd/file.rs", "std::io::Write"),
-    ("passwd/mod.rs", "std::io::Write"),
+const SENDING_EXEMPT: [(&str, &str); 10] = [
     // The bell of the acceptor, an eventfd.
     ("server/wake.rs", "rustix::io::write"),
+    // The files of --transfer-log and --events.
+    ("journal/sink.rs", "rustix::io::write"),
+    // Into a line in memory.
+    ("journal/json.rs", "std::io::Write"),
+    ("journal/xferlog.rs", "std::io::Write"),
     // Standard output and standard error.
     ("server/mod.rs", "std::io::Write"),
     ("main.rs", "std::io::Write"),

@@ -1,0 +1,106 @@
+//! What SIGHUP does: reads again what may be read again, each part as a whole or not at all.
+//!
+//! Owns the rule that a part that can't be read stays as it is, and the one line that tells of it; never ends or
+//! disturbs a session.
+
+use crate::swap::Swap;
+use std::fmt::Display;
+
+/// What became of one reload.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "the outcome is to be logged"]
+pub struct Reload {
+    renewed: Vec<&'static str>,
+    kept: Vec<&'static str>,
+}
+
+impl Reload {
+    /// Nothing was read yet.
+    pub fn begin() -> Self {
+        Self::default()
+    }
+
+    /// Reads one part, which `flag` names. Where that fails the old value stays in force, and each line of the
+    /// error is an error in the log.
+    pub fn part<T, E: Display>(
+        mut self,
+        flag: &'static str,
+        place: &Swap<T>,
+        read: impl FnOnce() -> Result<T, E>,
+    ) -> Self {
+        match read() {
+            Ok(value) => {
+                place.store(value);
+                self.renewed.push(flag);
+            }
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    log::error!("{flag}: {line}");
+                }
+                self.kept.push(flag);
+            }
+        }
+        self
+    }
+
+    /// Whether every part could be read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Tells the outcome in one line of the log.
+    pub fn log(&self) {
+        if self.is_whole() {
+            log::warn!("{self}");
+        } else {
+            log::error!("{self}");
+        }
+    }
+}
+
+impl Display for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.renewed[..], &self.kept[..]) {
+            ([], []) => f.write_str("reloaded: nothing is read from a file"),
+            (renewed, []) => write!(f, "reloaded: {}", renewed.join(", ")),
+            ([], kept) => write!(f, "not reloaded, the old stays in force: {}", kept.join(", ")),
+            (renewed, kept) => {
+                write!(f, "reloaded: {}; not reloaded, the old stays in force: {}", renewed.join(", "), kept.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_cannot_be_read_stays_as_it_is() {
+        let (banner, accounts, deny) = (Swap::new("old"), Swap::new(1), Swap::new('a'));
+        let (banner_before, accounts_before) = (banner.load(), accounts.load());
+        let reload = Reload::begin()
+            .part("--banner", &banner, || Ok::<_, String>("new"))
+            .part("--accounts", &accounts, || Err("FILE:1: no name\nFILE:2: no hash"))
+            .part("--deny-file", &deny, || Ok::<_, String>('b'));
+        assert_eq!((*banner.load(), *accounts.load(), *deny.load()), ("new", 1, 'b'));
+        assert_eq!((*banner_before, *accounts_before), ("old", 1), "who holds a value keeps it");
+        assert!(!reload.is_whole());
+        assert_eq!(
+            reload.to_string(),
+            "reloaded: --banner, --deny-file; not reloaded, the old stays in force: --accounts"
+        );
+    }
+
+    #[test]
+    fn each_outcome_has_its_line() {
+        let place = Swap::new(0);
+        let good = |reload: Reload| reload.part("--banner", &place, || Ok::<_, String>(1));
+        let bad = |reload: Reload| reload.part("--accounts", &place, || Err("wrong"));
+        assert_eq!(Reload::begin().to_string(), "reloaded: nothing is read from a file");
+        assert_eq!(good(Reload::begin()).to_string(), "reloaded: --banner");
+        assert_eq!(bad(Reload::begin()).to_string(), "not reloaded, the old stays in force: --accounts");
+        assert!(good(Reload::begin()).is_whole() && !bad(Reload::begin()).is_whole());
+    }
+}
