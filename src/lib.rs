@@ -14,6 +14,7 @@
 //! - [`passwd`]: edits the accounts file; the server only reads it
 //! - [`config`]: from arguments to a validated configuration
 //! - [`proto`]: the protocol, pure
+//! - `units`: numbers, sizes and times as they are typed
 //! - [`swap`]: a value that is exchanged as a whole
 //! - [`limits`]: every cap and timeout, with its reason
 
@@ -31,4 +32,5 @@ pub mod proto;
 pub mod server;
 pub mod session;
 pub mod swap;
+mod units;
 pub mod vfs;

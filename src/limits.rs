@@ -295,6 +295,21 @@ pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// `--passive-ports`: 10,000 ports below the range from which Linux takes ephemeral ports.
 pub const PASSIVE_PORTS: (u16, u16) = (20_000, 29_999);
+/// Least rate of `--anon-rate` and `max-rate` in bytes a second: below it a transfer would look like a stalled
+/// one to every client.
+pub const PACE_MIN: u64 = 1024;
+/// Most of `--password-checks`: each takes a processor and up to 64 MiB.
+pub const PASSWORD_CHECKS_MAX: usize = 64;
+/// `--incoming-mode`: for the operator's eyes alone.
+pub const INCOMING_MODE: u32 = 0o600;
+/// `--umask`.
+pub const UMASK: u32 = 0o022;
+/// Bytes of an upload after which the disk is asked again whether enough of it is free.
+pub const SPACE_EVERY: u64 = 1024 * 1024;
+/// `--min-free` in bytes: a disk that is full to its last byte stops more than this server.
+pub const MIN_FREE: u64 = 16 * 1024 * 1024;
+/// Least and largest of `--upload-window`.
+pub const UPLOAD_WINDOWS: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 /// Most bytes of a banner, and most lines: it is sent to every client.
 pub const BANNER_MAX: (usize, usize) = (2048, 24);
 /// Most `--listen` addresses.

@@ -10,6 +10,7 @@ use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality, SubCommandIn
 
 use super::load_args::LoadArgs;
 use super::passwd_args::PasswdArgs;
+use super::serve_args::ServeArgs;
 
 /// The name under which help, version and errors speak of the program.
 const PROGRAM: &str = "plimsoll";
@@ -33,128 +34,6 @@ enum Command {
     Serve(ServeArgs),
     Load(LoadArgs),
     Passwd(PasswdArgs),
-}
-
-/// serve a folder over FTP
-#[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(
-    subcommand,
-    name = "serve",
-    usage = "[ROOT] [flags]",
-    note = "Sizes are bytes or take a unit: 64K, 64M, 1G (64KiB, 64MiB, 1GiB).",
-    note = "Times are seconds or take a unit: 500ms, 30s, 5m, 2h, 1d.",
-    note = "A value may follow its flag after a space or after an equals sign."
-)]
-pub(super) struct ServeArgs {
-    /// folder to serve (default: the current folder)
-    #[argh(positional, arg_name = "ROOT")]
-    pub(super) root: Option<String>,
-
-    /// address to listen on: HOST:PORT, \[IPv6\]:PORT, :PORT or a bare port; may be given again,
-    /// for up to 16 addresses (default \[::\]:2121, plain IPv4 where the host has no IPv6)
-    #[argh(option)]
-    pub(super) listen: Vec<String>,
-
-    /// sessions served at once, each by a thread of its own, or auto for as many as the limits of
-    /// memory and descriptors carry (default 256)
-    #[argh(option)]
-    pub(super) workers: Option<String>,
-
-    /// connections that may wait for a worker (default 64)
-    #[argh(option)]
-    pub(super) queue: Option<String>,
-
-    /// stack of each worker, a size (default 128K)
-    #[argh(option)]
-    pub(super) stack_size: Option<String>,
-
-    /// memory that the worst case must fit, a size or off; the limit of the cgroup counts in any
-    /// case (default off)
-    #[argh(option)]
-    pub(super) memory_limit: Option<String>,
-
-    /// time without a transfer after which a session may be ended for those who wait, once all
-    /// workers are busy (default 2s)
-    #[argh(option)]
-    pub(super) shed_after: Option<String>,
-
-    /// time without a command after which a session ends (default 5m)
-    #[argh(option)]
-    pub(super) idle_timeout: Option<String>,
-
-    /// time in which a client must have logged in (default 30s)
-    #[argh(option)]
-    pub(super) login_timeout: Option<String>,
-
-    /// time in which a data connection must be there (default 30s)
-    #[argh(option)]
-    pub(super) data_timeout: Option<String>,
-
-    /// time without a byte moved after which a transfer and its session end (default 1m)
-    #[argh(option)]
-    pub(super) stall_timeout: Option<String>,
-
-    /// bytes a second, over the stall timeout, below which a transfer and its session end, a size
-    /// or off (default 256)
-    #[argh(option)]
-    pub(super) min_rate: Option<String>,
-
-    /// time after which any session ends, or off (default off)
-    #[argh(option)]
-    pub(super) session_timeout: Option<String>,
-
-    /// time that a connection may wait for a worker (default 10s)
-    #[argh(option)]
-    pub(super) queue_timeout: Option<String>,
-
-    /// sessions for each client address (IPv6: for each /64), or off (default: a quarter of
-    /// --workers, at least 4)
-    #[argh(option)]
-    pub(super) max_per_ip: Option<String>,
-
-    /// sessions for each user, or off (default off)
-    #[argh(option)]
-    pub(super) max_per_user: Option<String>,
-
-    /// connections that are not logged in, or off (default: half of --workers, plus --queue)
-    #[argh(option)]
-    pub(super) max_unauthenticated: Option<String>,
-
-    /// transfers at once whose send buffer may grow with the path, up to net.ipv4.tcp_wmem; each of
-    /// the others has 128K (default: one for each 32 workers, at least 1)
-    #[argh(option)]
-    pub(super) wide_transfers: Option<String>,
-
-    /// ports for passive data connections, LO-HI, at least as many as workers (default 20000-29999)
-    #[argh(option)]
-    pub(super) passive_ports: Option<String>,
-
-    /// IPv4 address, or host name that stands for one, to which clients behind NAT make passive
-    /// data connections (default: the address to which the client connected)
-    #[argh(option)]
-    pub(super) passive_address: Option<String>,
-
-    /// refuse active data connections, PORT and EPRT (default: they are allowed, to the client's
-    /// own address)
-    #[argh(switch)]
-    pub(super) no_active: bool,
-
-    /// text of the greeting, or @FILE that holds it (default "plimsoll ready")
-    #[argh(option)]
-    pub(super) banner: Option<String>,
-
-    /// time that transfers have to finish when the server is told to stop (default 10s)
-    #[argh(option)]
-    pub(super) grace: Option<String>,
-
-    /// what to log: off, error, warn, info, debug or trace (default warn, or RUST_LOG where that is
-    /// set)
-    #[argh(option)]
-    pub(super) log: Option<String>,
-
-    /// print the version and leave
-    #[argh(switch)]
-    version: bool,
 }
 
 /// What the command line asks for, before any value has been judged.
@@ -416,6 +295,25 @@ mod tests {
             ("--passive-ports", format!("(default {low}-{high})")),
             ("--passive-address", "(default: the address to which the client connected)".to_owned()),
             ("--no-active", "(default: they are allowed, to the client's own address)".to_owned()),
+            ("--accounts", "(default: none but the anonymous user)".to_owned()),
+            ("--anonymous", "(default read)".to_owned()),
+            ("--incoming", "(default: ROOT)".to_owned()),
+            ("--incoming-list", "(default: it may not)".to_owned()),
+            ("--incoming-mode", format!("(default {:o})", limits::INCOMING_MODE)),
+            ("--incoming-owner", "(default: that of the server)".to_owned()),
+            ("--incoming-max-file", "(default off)".to_owned()),
+            ("--incoming-max-total", "(default off)".to_owned()),
+            ("--anon-rate", "(default off)".to_owned()),
+            ("--password-checks", number(1)),
+            ("--deny-file", "(default: none)".to_owned()),
+            ("--messages", "(default: it is a file as any other)".to_owned()),
+            ("--durable", "(default on)".to_owned()),
+            ("--keep-partial", "(default: it is deleted)".to_owned()),
+            ("--min-free", size(limits::MIN_FREE)),
+            ("--upload-window", size(limits::UPLOAD_WINDOW as u64)),
+            ("--umask", format!("(default {:03o})", limits::UMASK)),
+            ("--transfer-log", "(default: none)".to_owned()),
+            ("--events", "(default: none)".to_owned()),
             ("--banner", format!("(default {DEFAULT_BANNER:?})")),
             ("--grace", time(limits::GRACE)),
             ("--log", "(default warn, or RUST_LOG where that is set)".to_owned()),

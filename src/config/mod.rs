@@ -3,6 +3,7 @@
 //! Owns the meaning of each flag, its default and its bounds; finds every error before it reports
 //! any. Reads the banner's file and resolves names, once; never logs, prints or ends the process.
 
+mod access;
 mod addresses;
 mod args;
 mod banner;
@@ -11,20 +12,24 @@ mod load_args;
 pub mod passwd;
 mod passwd_args;
 mod problems;
+mod serve_args;
 mod timeouts;
 pub mod url;
+mod values;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use self::args::{ServeArgs, Typed};
+pub use self::access::{Access, Anonymous, DropBox, MinFree, Records, Storing};
+use self::args::Typed;
 pub use self::problems::ConfigError;
 pub(crate) use self::problems::plain;
 use self::problems::{Fault, Problems};
+use self::serve_args::ServeArgs;
 pub use self::timeouts::Timeouts;
 use crate::{limits, units};
 
@@ -66,6 +71,7 @@ where
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment, at start")]
 pub enum Invocation {
     /// Run a server.
     Serve(Config),
@@ -98,6 +104,10 @@ pub struct Config {
     passive_ports: RangeInclusive<u16>,
     passive_address: Option<Ipv4Addr>,
     active: bool,
+    access: Access,
+    storing: Storing,
+    records: Records,
+    banner_typed: Option<String>,
     banner: Vec<String>,
     log_level: Option<LevelFilter>,
 }
@@ -122,133 +132,6 @@ impl Cap {
 }
 
 impl Config {
-    /// The folder to serve, as typed: it need not exist. The current folder is `.`.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The addresses to listen on: from one to [`limits::LISTEN_MAX`]. Port 0 lets the kernel
-    /// choose.
-    #[must_use]
-    pub fn listen(&self) -> &[SocketAddr] {
-        &self.listen
-    }
-
-    /// Whether no `--listen` was given.
-    #[must_use]
-    pub fn listen_is_default(&self) -> bool {
-        self.listen_is_default
-    }
-
-    /// Sessions served at once: from 1 to [`limits::WORKERS_MAX`].
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.workers
-    }
-
-    /// Whether the number of workers is to follow from the limits of the host: `--workers auto`.
-    #[must_use]
-    pub fn workers_auto(&self) -> bool {
-        self.workers_auto
-    }
-
-    /// The same with this many workers, at least one, and the caps that follow from it.
-    #[must_use]
-    pub fn with_workers(self, workers: usize) -> Self {
-        let workers = workers.max(1);
-        Self { workers, workers_auto: false, ..self }
-    }
-
-    /// `--memory-limit` in bytes; `None` where there is none but the host's.
-    #[must_use]
-    pub fn memory_limit(&self) -> Option<u64> {
-        self.memory_limit
-    }
-
-    /// Connections that may wait for a worker: from 1 to [`limits::QUEUE_MAX`].
-    #[must_use]
-    pub fn queue(&self) -> usize {
-        self.queue
-    }
-
-    /// The stack of each worker in bytes: from [`limits::STACK_SIZE_MIN`] to
-    /// [`limits::STACK_SIZE_MAX`].
-    #[must_use]
-    pub fn stack_size(&self) -> usize {
-        self.stack_size
-    }
-
-    /// How long each state may last.
-    #[must_use]
-    pub fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
-    }
-
-    /// Bytes a second, over [`Timeouts::stall`], below which a transfer is ended; at least 1.
-    #[must_use]
-    pub fn min_rate(&self) -> Option<u64> {
-        self.min_rate
-    }
-
-    /// `--max-per-ip`: sessions for each client address (IPv6: each /64); at least 1.
-    #[must_use]
-    pub fn max_per_address(&self) -> Option<usize> {
-        self.max_per_address.or(Some((self.workers / 4).max(MAX_PER_ADDRESS_MIN)))
-    }
-
-    /// Sessions for each user; at least 1.
-    #[must_use]
-    pub fn max_per_user(&self) -> Option<usize> {
-        self.max_per_user.or(None)
-    }
-
-    /// Connections that are not logged in, those that wait for a worker included; at least 1.
-    #[must_use]
-    pub fn max_unauthenticated(&self) -> Option<usize> {
-        self.max_unauthenticated.or(Some((self.workers / 2).saturating_add(self.queue)))
-    }
-
-    /// Transfers at once whose send buffer may grow with the path.
-    #[must_use]
-    pub fn wide_transfers(&self) -> usize {
-        self.wide_transfers.unwrap_or((self.workers / limits::WORKERS_FOR_A_WIDE_TRANSFER).max(1)).min(self.workers)
-    }
-
-    /// The ports for passive data connections: at least [`Config::workers`] of them, none of them
-    /// 0.
-    #[must_use]
-    pub fn passive_ports(&self) -> RangeInclusive<u16> {
-        self.passive_ports.clone()
-    }
-
-    /// The address to put into the reply to PASV, where it is not that of the control connection
-    /// (RFC 959 §4.1.2).
-    #[must_use]
-    pub fn passive_address(&self) -> Option<Ipv4Addr> {
-        self.passive_address
-    }
-
-    /// Whether active data connections, PORT and EPRT, are allowed.
-    #[must_use]
-    pub fn active(&self) -> bool {
-        self.active
-    }
-
-    /// The lines of the greeting, without code and line end: at least one, none with control
-    /// characters, none too long for a reply line.
-    #[must_use]
-    pub fn banner(&self) -> &[String] {
-        &self.banner
-    }
-
-    /// What to log, or `None` where `--log` is absent: then `RUST_LOG` decides, or else `warn` is
-    /// meant.
-    #[must_use]
-    pub fn log_level(&self) -> Option<LevelFilter> {
-        self.log_level
-    }
-
     fn new(args: ServeArgs, root: Option<OsString>) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let timeouts = timeouts::parse(&args, &mut problems);
@@ -298,6 +181,10 @@ impl Config {
             passive_ports: passive_ports(&args, workers.unwrap_or(1), &mut problems),
             passive_address: passive_address.and_then(|address| problems.note("--passive-address", address)),
             active: !args.no_active,
+            access: access::access(&args, &mut problems),
+            storing: access::storing(&args, &mut problems),
+            records: access::records(&args, &mut problems),
+            banner_typed: args.banner.clone(),
             banner: problems.note("--banner", banner).unwrap_or_default(),
             log_level: problems.value("--log", &args.log, None, |value| log_level(value).map(Some)),
         };
@@ -355,6 +242,7 @@ fn log_level(value: &str) -> Result<LevelFilter, units::Expected> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
 
     use super::*;
 

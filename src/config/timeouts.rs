@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::args::ServeArgs;
 use super::problems::Problems;
+use super::serve_args::ServeArgs;
 use super::units;
 use crate::limits;
 
