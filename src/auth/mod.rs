@@ -18,68 +18,52 @@ pub use hash::{Hash, NotChecked, Workspace};
 pub use options::{Options, Write};
 pub use throttle::Throttle;
 
+use std::sync::Arc;
+
 /// Whether a name is one of the anonymous user's, in any case.
 #[must_use]
 pub fn is_anonymous(name: &[u8]) -> bool {
     [b"anonymous".as_slice(), b"ftp"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// One who may be logged in, as a user of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    name: &'static str,
-    id: UserId,
-}
-
 /// Which user a session counts for. All names of the anonymous user are one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserId(u32);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UserId {
+    /// The anonymous user.
+    Anonymous,
+    /// An account, by its name.
+    Account(Arc<str>),
+}
 
 impl UserId {
-    /// The anonymous user.
-    pub const ANONYMOUS: UserId = UserId(1);
-
     /// The name for the log.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        "anonymous"
-    }
-}
-
-impl Principal {
-    /// The name for the log.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Which user's count a session of this principal is part of.
-    #[must_use]
-    pub fn id(&self) -> UserId {
-        self.id
+    pub fn name(&self) -> &str {
+        match self {
+            UserId::Anonymous => "anonymous",
+            UserId::Account(name) => name,
+        }
     }
 }
 
 /// A user name that was offered with USER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// `anonymous` or `ftp`, in any case: any password will do.
+    /// `anonymous` or `ftp`, in any case: any password will do (RFC 1635).
     Anonymous,
+    /// Any other name: whether an account has it is told to nobody.
+    Account(Vec<u8>),
 }
 
 impl Claim {
-    /// Who the name claims to be; `None` where there is no such user. A name that nobody has is refused
-    /// at once, so that nobody sends a password in clear for nothing.
+    /// Who the name claims to be; `None` where nobody could be it. Where there are no accounts a name that
+    /// nobody has is refused at once, so that nobody sends a password in clear for nothing.
     #[must_use]
-    pub fn parse(name: &[u8]) -> Option<Claim> {
-        is_anonymous(name).then_some(Claim::Anonymous)
-    }
-
-    /// The principal, if the password is right. Any is for the anonymous user (RFC 1635).
-    #[must_use]
-    pub fn verify(&self, _password: &[u8]) -> Option<Principal> {
-        match self {
-            Claim::Anonymous => Some(Principal { name: "anonymous", id: UserId::ANONYMOUS }),
+    pub fn parse(name: &[u8], anonymous: bool, accounts: bool) -> Option<Claim> {
+        match is_anonymous(name) {
+            true if anonymous => Some(Claim::Anonymous),
+            _ if accounts => Some(Claim::Account(name.to_vec())),
+            _ => None,
         }
     }
 }
@@ -89,13 +73,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_anonymous_user_has_two_names_and_no_other_user_is_known() {
+    fn the_anonymous_user_has_two_names() {
         for name in ["anonymous", "ftp", "FTP", "Anonymous"] {
-            let claim = Claim::parse(name.as_bytes()).unwrap();
-            assert_eq!(claim.verify(b"").unwrap().id(), UserId::ANONYMOUS, "{name}");
+            let name = name.as_bytes();
+            for accounts in [false, true] {
+                assert_eq!(Claim::parse(name, true, accounts), Some(Claim::Anonymous));
+            }
+            assert_eq!(Claim::parse(name, false, false), None, "nobody may log in as it");
+            assert_eq!(Claim::parse(name, false, true), Some(Claim::Account(name.to_vec())), "it is a name as any");
         }
+    }
+
+    #[test]
+    fn any_other_name_may_be_that_of_an_account_where_there_are_accounts() {
         for name in ["", "root", "anonymous ", "ftp\0", "anonymou"] {
-            assert_eq!(Claim::parse(name.as_bytes()), None, "{name:?}");
+            assert_eq!(Claim::parse(name.as_bytes(), true, false), None, "{name:?}");
+            let claim = Claim::Account(name.as_bytes().to_vec());
+            assert_eq!(Claim::parse(name.as_bytes(), true, true), Some(claim), "{name:?}");
         }
     }
 }

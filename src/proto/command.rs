@@ -3,7 +3,7 @@
 
 use super::hostport::{self, EprtError, EpsvArgument};
 use super::params::{self, ParameterError, RepresentationType, RestartMarker};
-use super::verb::{Arity, Verb};
+use super::verb::{Arity, Verb, Writes};
 use std::net::SocketAddr;
 
 /// A line split into its verb and what follows, with the verb found in the table.
@@ -37,7 +37,7 @@ pub enum Command<'a> {
     Structure,
     Mode,
     Rest(RestartMarker),
-    Allo,
+    Allo(u64),
     /// OPTS UTF8.
     Utf8(bool),
     /// OPTS MLST and the facts asked for.
@@ -57,10 +57,34 @@ pub enum Command<'a> {
     Syst,
     Noop,
     Lang(&'a [u8]),
-    /// A verb that changes the tree; the write gate stands before it.
-    Write,
+    Stor(&'a [u8]),
+    /// The path is a wish, and may be empty.
+    Stou(&'a [u8]),
+    Appe(&'a [u8]),
+    Dele(&'a [u8]),
+    Rmd(&'a [u8]),
+    Mkd(&'a [u8]),
+    Rnfr(&'a [u8]),
+    Rnto(&'a [u8]),
+    /// MFMT: seconds since the epoch, and the path.
+    Mfmt(i64, &'a [u8]),
+    /// MFF: what is to be set, and the path.
+    Mff(ModifyFacts, &'a [u8]),
+    /// SITE CHMOD: permission bits, and the path.
+    Chmod(u32, &'a [u8]),
+    /// SITE UMASK: the new one, or a question for the old.
+    Umask(Option<u32>),
     /// Known, but not offered here.
     NotOffered,
+}
+
+/// What MFF is to set (draft-somers-ftp-mfxx §5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModifyFacts {
+    /// When it was last changed, in seconds since the epoch.
+    pub modified: Option<i64>,
+    /// Permission bits.
+    pub mode: Option<u32>,
 }
 
 /// Why a line is not a command. Each has one reply.
@@ -102,6 +126,23 @@ impl<'a> Request<'a> {
     }
 }
 
+impl Command<'_> {
+    /// What a subcommand of a verb that is for all changes of the tree. Those of other verbs are in the table.
+    #[must_use]
+    pub fn writes(&self) -> Writes {
+        match self {
+            Command::Chmod(..) => Writes::Alters,
+            _ => Writes::No,
+        }
+    }
+
+    /// Whether only those who are logged in may use such a subcommand.
+    #[must_use]
+    pub fn needs_login(&self) -> bool {
+        matches!(self, Command::Chmod(..) | Command::Umask(_))
+    }
+}
+
 impl From<ParameterError> for SyntaxError {
     fn from(error: ParameterError) -> Self {
         match error {
@@ -135,8 +176,46 @@ pub(super) fn not_offered(_: &[u8]) -> Parsed<'_> {
     Ok(Command::NotOffered)
 }
 
-pub(super) fn write(_: &[u8]) -> Parsed<'_> {
-    Ok(Command::Write)
+/// MFMT: a time and a path, which may begin with spaces and is not trimmed.
+pub(super) fn modify_time(argument: &[u8]) -> Parsed<'_> {
+    let (time, path) = timed_path(argument).ok_or(SyntaxError::Argument)?;
+    Ok(Command::Mfmt(time, path))
+}
+
+/// A time of RFC 3659 §2.3 and the path after it.
+#[must_use]
+pub fn timed_path(argument: &[u8]) -> Option<(i64, &[u8])> {
+    let space = argument.iter().position(|&b| b == b' ')?;
+    let (time, path) = (argument.get(..space)?, argument.get(space + 1..)?);
+    if path.is_empty() {
+        return None;
+    }
+    Some((params::parse_time(time)?, path))
+}
+
+/// MFF: `modify=YYYYMMDDHHMMSS;UNIX.mode=0644; path`.
+pub(super) fn modify_facts(argument: &[u8]) -> Parsed<'_> {
+    let mut facts = ModifyFacts::default();
+    let mut rest = argument;
+    while !rest.starts_with(b" ") {
+        let end = rest.iter().position(|&b| b == b';').ok_or(SyntaxError::Argument)?;
+        let (fact, behind) = rest.split_at(end);
+        rest = behind.get(1..).unwrap_or_default();
+        let equals = fact.iter().position(|&b| b == b'=').ok_or(SyntaxError::Argument)?;
+        let (name, value) = (&fact[..equals], fact.get(equals + 1..).unwrap_or_default());
+        if name.eq_ignore_ascii_case(b"modify") {
+            facts.modified = Some(params::parse_time(value).ok_or(SyntaxError::Argument)?);
+        } else if name.eq_ignore_ascii_case(b"UNIX.mode") {
+            facts.mode = Some(params::parse_mode_bits(value).ok_or(SyntaxError::Argument)?);
+        } else {
+            return Err(SyntaxError::Parameter);
+        }
+    }
+    let path = rest.get(1..).filter(|path| !path.is_empty()).ok_or(SyntaxError::Argument)?;
+    if facts == ModifyFacts::default() {
+        return Err(SyntaxError::Argument);
+    }
+    Ok(Command::Mff(facts, path))
 }
 
 pub(super) fn port(argument: &[u8]) -> Parsed<'_> {
@@ -172,8 +251,7 @@ pub(super) fn restart(argument: &[u8]) -> Parsed<'_> {
 }
 
 pub(super) fn allocate(argument: &[u8]) -> Parsed<'_> {
-    params::parse_allo(argument)?;
-    Ok(Command::Allo)
+    Ok(Command::Allo(params::parse_allo(argument)?))
 }
 
 pub(super) fn options(argument: &[u8]) -> Parsed<'_> {
@@ -193,10 +271,19 @@ pub(super) fn options(argument: &[u8]) -> Parsed<'_> {
 }
 
 pub(super) fn site(argument: &[u8]) -> Parsed<'_> {
-    let (name, _) = split_word(argument);
+    let (name, value) = split_word(argument);
     match name.to_ascii_uppercase().as_slice() {
         b"HELP" => Ok(Command::SiteHelp),
-        b"CHMOD" | b"UMASK" | b"UTIME" => Ok(Command::Write),
+        b"CHMOD" => {
+            // The path is what follows one space: it may begin or end with others.
+            let rest = argument.trim_ascii_start().get(name.len()..).unwrap_or_default().trim_ascii_start();
+            let space = rest.iter().position(|&b| b == b' ').ok_or(SyntaxError::Argument)?;
+            let mode = params::parse_mode_bits(&rest[..space]).ok_or(SyntaxError::Argument)?;
+            let path = rest.get(space + 1..).filter(|path| !path.is_empty()).ok_or(SyntaxError::Argument)?;
+            Ok(Command::Chmod(mode, path))
+        }
+        b"UMASK" if value.is_empty() => Ok(Command::Umask(None)),
+        b"UMASK" => Ok(Command::Umask(Some(params::parse_mode_bits(value).ok_or(SyntaxError::Argument)?))),
         b"" => Err(SyntaxError::Argument),
         _ => Err(SyntaxError::Parameter),
     }
@@ -228,7 +315,13 @@ mod tests {
         assert_eq!(command(b"LIST"), Ok(Command::List(b"")));
         assert_eq!(command(b"OPTS utf8 on"), Ok(Command::Utf8(true)));
         assert_eq!(command(b"OPTS MLST type;size;"), Ok(Command::MlstFacts(b"type;size;")));
-        assert_eq!(command(b"SITE chmod 644 x"), Ok(Command::Write));
+        assert_eq!(command(b"SITE chmod 644 x"), Ok(Command::Chmod(0o644, b"x")));
+        assert_eq!(command(b"SITE CHMOD 0755  a b "), Ok(Command::Chmod(0o755, b" a b ")));
+        assert_eq!(command(b"SITE UMASK"), Ok(Command::Umask(None)));
+        assert_eq!(command(b"SITE UMASK 027"), Ok(Command::Umask(Some(0o27))));
+        assert_eq!(command(b"MFMT 19700101000100 a b"), Ok(Command::Mfmt(60, b"a b")));
+        let facts = ModifyFacts { modified: Some(60), mode: Some(0o600) };
+        assert_eq!(command(b"MFF modify=19700101000100;unix.MODE=0600; x"), Ok(Command::Mff(facts, b"x")));
     }
 
     #[test]
@@ -243,6 +336,15 @@ mod tests {
         assert_eq!(command(b"EPSV 3"), Err(SyntaxError::Family));
         assert_eq!(command(b"REST -1"), Err(SyntaxError::Argument));
         assert_eq!(command(b"SITE EXEC ls"), Err(SyntaxError::Parameter));
+        for line in
+            [&b"SITE CHMOD 888 x"[..], b"SITE CHMOD 644", b"SITE CHMOD 644 ", b"SITE CHMOD 10000 x", b"SITE UMASK x"]
+        {
+            assert_eq!(command(line), Err(SyntaxError::Argument), "{line:?}");
+        }
+        for line in [&b"MFMT 2026 x"[..], b"MFMT 20260101000000", b"MFMT 20261301000000 x", b"MFF x", b"MFF  x"] {
+            assert_eq!(command(line), Err(SyntaxError::Argument), "{line:?}");
+        }
+        assert_eq!(command(b"MFF create=20260101000000; x"), Err(SyntaxError::Parameter));
     }
 
     #[test]

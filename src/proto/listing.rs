@@ -63,6 +63,18 @@ pub struct Entry<'a> {
     pub target: Option<&'a [u8]>,
 }
 
+/// What a user may do with what is listed, for the fact of that name (RFC 3659 §7.5.5). The file system may
+/// refuse it all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Perm {
+    /// Read.
+    Read,
+    /// Read, and add what is not there.
+    Add,
+    /// Change everything.
+    All,
+}
+
 /// Appends a line of LIST:
 /// `-rw-r--r--   1 ftp      ftp          size Mmm dd HH:MM name`, with ` -> target` after the name of
 /// a link. `now` in seconds since the epoch decides whether the date has a time or a year. Something
@@ -101,9 +113,8 @@ fn mode_text(kind: Kind, mode: u32) -> [u8; 11] {
 }
 
 /// Appends a line of MLSD or MLST: the facts chosen, a space, and `name`, which is the entry's own for
-/// MLSD and its full path for MLST (RFC 3659 §7.2). The size is given for files only. What may be done
-/// is that of a read-only server: `r` for files, `el` for folders, and nothing is said of the rest.
-pub fn facts_line(out: &mut Vec<u8>, entry: &Entry<'_>, facts: Facts, name: &[u8]) {
+/// MLSD and its full path for MLST (RFC 3659 §7.2). The size is given for files only.
+pub fn facts_line(out: &mut Vec<u8>, entry: &Entry<'_>, facts: Facts, perm: Perm, name: &[u8]) {
     let mut text = Backwards::new();
     text.put(b" ");
     if facts.has(Facts::UNIX_MODE) {
@@ -119,10 +130,13 @@ pub fn facts_line(out: &mut Vec<u8>, entry: &Entry<'_>, facts: Facts, name: &[u8
         text.put(b"unique=");
     }
     if facts.has(Facts::PERM) {
-        match entry.kind {
-            Kind::File => text.put(b"perm=r;"),
-            Kind::Folder => text.put(b"perm=el;"),
-            Kind::Link | Kind::Other => {}
+        match (entry.kind, perm) {
+            (Kind::File, Perm::Read | Perm::Add) => text.put(b"perm=r;"),
+            (Kind::File, Perm::All) => text.put(b"perm=adfrw;"),
+            (Kind::Folder, Perm::Read) => text.put(b"perm=el;"),
+            (Kind::Folder, Perm::Add) => text.put(b"perm=celm;"),
+            (Kind::Folder, Perm::All) => text.put(b"perm=cdeflmp;"),
+            (Kind::Link | Kind::Other, _) => {}
         }
     }
     if facts.has(Facts::MODIFY) {
@@ -347,7 +361,7 @@ mod tests {
 
     fn facts(entry: &Entry<'_>, facts: Facts) -> String {
         let mut out = b"> ".to_vec();
-        facts_line(&mut out, entry, facts, entry.name);
+        facts_line(&mut out, entry, facts, Perm::Read, entry.name);
         String::from_utf8(out.split_off(2)).unwrap()
     }
 
@@ -471,7 +485,7 @@ mod tests {
         assert_eq!(long(&longest).len(), LISTING_LINE_MAX);
         for kind in [Kind::File, Kind::Folder, Kind::Link, Kind::Other] {
             let mut out = Vec::new();
-            facts_line(&mut out, &Entry { kind, ..longest }, Facts::ALL, &path);
+            facts_line(&mut out, &Entry { kind, ..longest }, Facts::ALL, Perm::All, &path);
             assert!(out.len() <= LISTING_LINE_MAX);
         }
     }
@@ -538,7 +552,7 @@ mod tests {
         fn no_name_ends_a_line(name in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut out = Vec::new();
             long_line(&mut out, &link(&name, Some(&name)), NOW);
-            facts_line(&mut out, &file(&name), Facts::ALL, &name);
+            facts_line(&mut out, &file(&name), Facts::ALL, Perm::Add, &name);
             prop_assert!(!out.iter().any(u8::is_ascii_control));
         }
 

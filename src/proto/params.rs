@@ -121,6 +121,16 @@ pub fn parse_allo(argument: &[u8]) -> Result<u64, ParameterError> {
     }
 }
 
+/// Reads permission bits in octal, `644`, `0644` or `755`; at most 0777: the bits of setuid, setgid and sticky
+/// are nothing that a client sets. `None` if it is no such number.
+pub fn parse_mode_bits(argument: &[u8]) -> Option<u32> {
+    if !(1..=4).contains(&argument.len()) || !argument.iter().all(|b| (b'0'..=b'7').contains(b)) {
+        return None;
+    }
+    let bits = argument.iter().fold(0, |bits, digit| bits * 8 + u32::from(digit - b'0'));
+    (bits <= 0o777).then_some(bits)
+}
+
 /// Reads `YYYYMMDDHHMMSS`, perhaps with a fraction, which is dropped, in UTC (RFC 3659 §2.3). Gives
 /// seconds since the epoch, or `None` if it is no such time. A leap second is the one after it.
 pub fn parse_time(argument: &[u8]) -> Option<i64> {
@@ -243,6 +253,16 @@ mod tests {
         assert_eq!(parse_allo(b"18446744073709551615"), Ok(u64::MAX));
         for bad in [&b""[..], b"x", b"-1", b"1 R", b"1 R x", b"1 X 2", b"1 R 2 3", b"18446744073709551616"] {
             assert_eq!(parse_allo(bad), Err(Syntax), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn permission_bits() {
+        for (text, bits) in [("644", Some(0o644)), ("0755", Some(0o755)), ("0", Some(0)), ("777", Some(0o777))] {
+            assert_eq!(parse_mode_bits(text.as_bytes()), bits, "{text}");
+        }
+        for bad in ["", "8", "1777", "4755", "00644", "+644", "u+x", " 644"] {
+            assert_eq!(parse_mode_bits(bad.as_bytes()), None, "{bad}");
         }
     }
 

@@ -43,8 +43,10 @@ pub struct Gate {
     pub offered: bool,
     /// Only after login; before it 530.
     pub login: bool,
-    /// It changes the tree: 550 for those who may only read.
-    pub writes: bool,
+    /// What it changes of the tree: 550 for those who may not.
+    pub writes: Writes,
+    /// It reads files, or tells of them: 550 for those who may only drop files.
+    pub reads: bool,
     /// Its argument never reaches the log.
     pub secret: bool,
     /// It is heard during a transfer, if it has no argument; others wait.
@@ -53,14 +55,35 @@ pub struct Gate {
     pub transfer: bool,
 }
 
-const OPEN: Gate =
-    Gate { offered: true, login: false, writes: false, secret: false, during_transfer: false, transfer: false };
+/// What a verb changes of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Nothing.
+    No,
+    /// It adds to it, if nothing is there under that name.
+    Adds,
+    /// It changes what is there.
+    Alters,
+}
+
+const OPEN: Gate = Gate {
+    offered: true,
+    login: false,
+    writes: Writes::No,
+    reads: false,
+    secret: false,
+    during_transfer: false,
+    transfer: false,
+};
 const SECRET: Gate = Gate { secret: true, ..OPEN };
 const ALWAYS: Gate = Gate { during_transfer: true, ..OPEN };
 const MEMBER: Gate = Gate { login: true, ..OPEN };
-const WRITER: Gate = Gate { writes: true, ..MEMBER };
-const TRANSFER: Gate = Gate { transfer: true, ..MEMBER };
-const UPLOAD: Gate = Gate { transfer: true, ..WRITER };
+const READER: Gate = Gate { reads: true, ..MEMBER };
+const ADDER: Gate = Gate { writes: Writes::Adds, ..MEMBER };
+const WRITER: Gate = Gate { writes: Writes::Alters, ..MEMBER };
+const DOWNLOAD: Gate = Gate { transfer: true, ..READER };
+const UPLOAD: Gate = Gate { transfer: true, ..ADDER };
+const APPEND: Gate = Gate { transfer: true, ..WRITER };
 const ABSENT: Gate = Gate { offered: false, ..OPEN };
 const ABSENT_SECRET: Gate = Gate { secret: true, ..ABSENT };
 
@@ -84,8 +107,8 @@ macro_rules! verbs {
 /// Every verb, by topic. A long table is fine.
 pub static VERBS: &[Verb] = verbs![
     // Access control
-    "USER" "<name>" Required OPEN None, "RFC 959", "begin to log in: anonymous or ftp", |a| Ok(Command::User(a));
-    "PASS" "<password>" Optional SECRET None, "RFC 959", "finish to log in: your e-mail address will do", |a| Ok(Command::Pass(a));
+    "USER" "<name>" Required OPEN None, "RFC 959", "begin to log in", |a| Ok(Command::User(a));
+    "PASS" "<password>" Optional SECRET None, "RFC 959", "finish to log in; for anonymous, an e-mail address will do", |a| Ok(Command::Pass(a));
     "ACCT" "<account>" Optional SECRET None, "RFC 959", "not needed here", |_| Ok(Command::Acct);
     "REIN" "" None OPEN None, "RFC 959", "log out and begin again", |_| Ok(Command::Rein);
     "QUIT" "" None ALWAYS None, "RFC 959", "leave; during a transfer, once it has ended", |_| Ok(Command::Quit);
@@ -108,39 +131,39 @@ pub static VERBS: &[Verb] = verbs![
     "STRU" "<F>" Required MEMBER None, "RFC 959", "set the file structure", command::structure;
     "MODE" "<S>" Required MEMBER None, "RFC 959", "set the transfer mode", command::mode;
     "REST" "<bytes>" Required MEMBER Some("REST STREAM"), "RFC 3659", "begin the next transfer here", command::restart;
-    "ALLO" "<bytes>" Required MEMBER None, "RFC 959", "not needed here", command::allocate;
+    "ALLO" "<bytes>" Required MEMBER None, "RFC 959", "ask whether there is room for an upload", command::allocate;
     "OPTS" "<UTF8 ON|MLST facts>" Required OPEN None, "RFC 2389", "set an option", command::options;
     // Transfers
-    "RETR" "<path>" Required TRANSFER None, "RFC 959", "download a file", |a| Ok(Command::Retr(a));
-    "LIST" "[-a] [path]" Optional TRANSFER None, "RFC 959", "list a folder, a line for each entry", |a| Ok(Command::List(a));
-    "NLST" "[-a] [path]" Optional TRANSFER None, "RFC 959", "list the names of a folder", |a| Ok(Command::Nlst(a));
-    "MLSD" "[path]" Optional TRANSFER None, "RFC 3659", "list a folder for programs to read", |a| Ok(Command::Mlsd(a));
+    "RETR" "<path>" Required DOWNLOAD None, "RFC 959", "download a file", |a| Ok(Command::Retr(a));
+    "LIST" "[-a] [path]" Optional DOWNLOAD None, "RFC 959", "list a folder, a line for each entry", |a| Ok(Command::List(a));
+    "NLST" "[-a] [path]" Optional DOWNLOAD None, "RFC 959", "list the names of a folder", |a| Ok(Command::Nlst(a));
+    "MLSD" "[path]" Optional DOWNLOAD None, "RFC 3659", "list a folder for programs to read", |a| Ok(Command::Mlsd(a));
     "ABOR" "" None ALWAYS None, "RFC 959", "end the transfer", |_| Ok(Command::Abor);
     // Facts
-    "MLST" "[path]" Optional MEMBER Some("MLST "), "RFC 3659", "tell the facts of one entry", |a| Ok(Command::Mlst(a));
-    "SIZE" "<path>" Required MEMBER Some("SIZE"), "RFC 3659", "tell the size of a file in bytes", |a| Ok(Command::Size(a));
-    "MDTM" "<path>" Required MEMBER Some("MDTM"), "RFC 3659", "tell when a file was last changed", |a| Ok(Command::Mdtm(a));
+    "MLST" "[path]" Optional READER Some("MLST "), "RFC 3659", "tell the facts of one entry", |a| Ok(Command::Mlst(a));
+    "SIZE" "<path>" Required READER Some("SIZE"), "RFC 3659", "tell the size of a file in bytes", |a| Ok(Command::Size(a));
+    "MDTM" "<path>" Required READER Some("MDTM"), "RFC 3659", "tell when a file was last changed, or set it", |a| Ok(Command::Mdtm(a));
     "STAT" "[[-a] path]" Optional ALWAYS None, "RFC 959", "tell how things stand, or list a folder here", |a| Ok(Command::Stat(a));
     // Information
     "FEAT" "" None OPEN None, "RFC 2389", "list the extensions", |_| Ok(Command::Feat);
     "HELP" "[verb]" Optional OPEN None, "RFC 959", "list the verbs, or explain one", |a| Ok(Command::Help(a));
-    "SITE" "<HELP>" Required OPEN None, "RFC 959", "commands of this server", command::site;
+    "SITE" "<HELP|CHMOD|UMASK>" Required OPEN None, "RFC 959", "commands of this server", command::site;
     "SYST" "" None OPEN None, "RFC 959", "tell the kind of system", |_| Ok(Command::Syst);
     "NOOP" "" Optional ALWAYS None, "RFC 959", "do nothing", |_| Ok(Command::Noop);
     "LANG" "[tag]" Optional OPEN Some("LANG EN*"), "RFC 2640", "choose the language of replies: English", |a| Ok(Command::Lang(a));
     // Changes to the tree
-    "STOR" "<path>" Required UPLOAD None, "RFC 959", "upload a file", command::write;
-    "STOU" "[path]" Optional UPLOAD None, "RFC 959", "upload a file under a new name", command::write;
-    "APPE" "<path>" Required UPLOAD None, "RFC 959", "append to a file", command::write;
-    "DELE" "<path>" Required WRITER None, "RFC 959", "delete a file", command::write;
-    "RMD" "<path>" Required WRITER None, "RFC 959", "remove a folder", command::write;
-    "XRMD" "<path>" Required WRITER None, "RFC 775", "the same as RMD", command::write;
-    "MKD" "<path>" Required WRITER None, "RFC 959", "make a folder", command::write;
-    "XMKD" "<path>" Required WRITER None, "RFC 775", "the same as MKD", command::write;
-    "RNFR" "<path>" Required WRITER None, "RFC 959", "name what is to be renamed", command::write;
-    "RNTO" "<path>" Required WRITER None, "RFC 959", "rename it to this", command::write;
-    "MFMT" "<YYYYMMDDHHMMSS> <path>" Required WRITER None, "draft-somers", "set when a file was last changed", command::write;
-    "MFF" "<facts> <path>" Required WRITER None, "draft-somers", "set facts of a file", command::write;
+    "STOR" "<path>" Required UPLOAD None, "RFC 959", "upload a file", |a| Ok(Command::Stor(a));
+    "STOU" "[path]" Optional UPLOAD None, "RFC 959", "upload a file under a new name", |a| Ok(Command::Stou(a));
+    "APPE" "<path>" Required APPEND None, "RFC 959", "append to a file", |a| Ok(Command::Appe(a));
+    "DELE" "<path>" Required WRITER None, "RFC 959", "delete a file", |a| Ok(Command::Dele(a));
+    "RMD" "<path>" Required WRITER None, "RFC 959", "remove a folder", |a| Ok(Command::Rmd(a));
+    "XRMD" "<path>" Required WRITER None, "RFC 775", "the same as RMD", |a| Ok(Command::Rmd(a));
+    "MKD" "<path>" Required ADDER None, "RFC 959", "make a folder", |a| Ok(Command::Mkd(a));
+    "XMKD" "<path>" Required ADDER None, "RFC 775", "the same as MKD", |a| Ok(Command::Mkd(a));
+    "RNFR" "<path>" Required WRITER None, "RFC 959", "name what is to be renamed", |a| Ok(Command::Rnfr(a));
+    "RNTO" "<path>" Required WRITER None, "RFC 959", "rename it to this", |a| Ok(Command::Rnto(a));
+    "MFMT" "<YYYYMMDDHHMMSS> <path>" Required WRITER Some("MFMT"), "draft-somers", "set when a file was last changed", command::modify_time;
+    "MFF" "<facts> <path>" Required WRITER Some("MFF modify;UNIX.mode;"), "draft-somers", "set facts of a file", command::modify_facts;
     // Security extensions (RFC 2228)
     "AUTH" "<TLS>" Optional ABSENT None, "RFC 4217", "secure the control connection", command::not_offered;
     "PBSZ" "<0>" Optional ABSENT None, "RFC 4217", "set the protection buffer size", command::not_offered;
@@ -174,7 +197,8 @@ mod tests {
     #[test]
     fn the_columns_agree_with_each_other() {
         for verb in VERBS {
-            assert!(!verb.gate.writes || verb.gate.login, "{} writes without login", verb.name);
+            assert!(verb.gate.writes == Writes::No || verb.gate.login, "{} writes without login", verb.name);
+            assert!(!verb.gate.reads || verb.gate.login, "{} reads without login", verb.name);
             assert!(verb.feature.is_none() || verb.gate.offered, "{} promises too much", verb.name);
             assert_eq!(
                 verb.arity == Arity::None,
@@ -184,7 +208,8 @@ mod tests {
             );
             assert!(!verb.help.is_empty() && verb.help.len() < 60, "{}", verb.name);
             let parsed = (verb.parse)(b"");
-            assert!(!verb.gate.writes || matches!(parsed, Ok(Command::Write)), "{}", verb.name);
+            let writes = parsed.as_ref().is_ok_and(|command| command.writes() != Writes::No);
+            assert!(!writes || verb.gate.writes != Writes::No, "{}", verb.name);
             assert!(verb.gate.offered || matches!(parsed, Ok(Command::NotOffered)), "{}", verb.name);
         }
     }

@@ -79,7 +79,7 @@ fn bytes_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> BytesCount {
 
 mod listing {
     use super::*;
-    use plimsoll::proto::listing::{Facts, LISTING_LINE_MAX, facts_line, long_line};
+    use plimsoll::proto::listing::{Facts, LISTING_LINE_MAX, Perm, facts_line, long_line};
 
     /// A thousand lines, with files of one day, of a month, and of ten years.
     fn lines(bencher: Bencher<'_, '_>, days: u64, mut write: impl FnMut(&mut Vec<u8>, &Entry<'_>)) {
@@ -108,7 +108,7 @@ mod listing {
 
     #[divan::bench(args = [1, 30, 3_650])]
     fn mlsd(bencher: Bencher<'_, '_>, days: u64) {
-        lines(bencher, days, |line, entry| facts_line(line, entry, Facts::ALL, entry.name));
+        lines(bencher, days, |line, entry| facts_line(line, entry, Facts::ALL, Perm::All, entry.name));
     }
 
     /// The names alone.

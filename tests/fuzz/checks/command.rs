@@ -1,9 +1,9 @@
 //! A line to a command: no panic, no argument that was not there, and no verb past its gate.
 
-use plimsoll::policy::{Denied, Subject, permit};
+use plimsoll::policy::{Denied, Rights, Subject, permit, permit_command};
 use plimsoll::proto::command::{Command, Request, SyntaxError, is_http};
 use plimsoll::proto::params;
-use plimsoll::proto::verb::{Arity, VERBS};
+use plimsoll::proto::verb::{Arity, VERBS, Writes};
 
 /// The bytes are a line, and an argument of every verb.
 pub fn check(data: &[u8]) {
@@ -42,7 +42,7 @@ fn judge(request: &Request<'_>) {
         _ => {}
     }
     let stranger = permit(Subject::Stranger, request);
-    let reader = permit(Subject::Reader, request);
+    let reader = permit(Subject::Member(Rights::READ), request);
     if let Ok(command) = &command {
         // Whatever the argument: what touches files or opens ports is not for strangers, and nothing writes.
         let harmless = matches!(
@@ -65,10 +65,12 @@ fn judge(request: &Request<'_>) {
                 | Command::Noop
                 | Command::Lang(_)
         );
-        // SITE has one gate for all that comes after it; a write is refused by its handler.
-        let site = verb.name == "SITE";
-        assert!(harmless || site || stranger.is_err(), "{}: {command:?}", verb.name);
-        assert!(*command != Command::Write || site || reader == Err(Denied::ReadOnly), "{}", verb.name);
+        // SITE has one gate for all that comes after it, and each of these its own.
+        let stranger = stranger.and_then(|()| permit_command(Subject::Stranger, command));
+        let reader = reader.and_then(|()| permit_command(Subject::Member(Rights::READ), command));
+        assert!(harmless || stranger.is_err(), "{}: {command:?}", verb.name);
+        let writes = verb.gate.writes != Writes::No || command.writes() != Writes::No;
+        assert!(!writes || reader == Err(Denied::ReadOnly), "{}", verb.name);
         assert!(*command != Command::NotOffered || reader == Err(Denied::NotOffered), "{}", verb.name);
         if let Command::Rest(marker) = command {
             assert!(marker.offset() <= i64::MAX.unsigned_abs());

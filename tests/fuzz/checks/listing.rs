@@ -2,7 +2,7 @@
 
 use super::{byte, part};
 use plimsoll::limits::{NAME_MAX, PATH_MAX};
-use plimsoll::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, ListArguments, facts_line, long_line};
+use plimsoll::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, ListArguments, Perm, facts_line, long_line};
 use plimsoll::proto::pathname::shown;
 
 /// The bytes are an argument, and then an entry of a folder.
@@ -71,7 +71,7 @@ fn lines(mut data: &[u8]) {
 
     for (shown_name, facts) in [(name, Facts::ALL), (target, Facts::parse(b"type;unique"))] {
         let mut line = Vec::new();
-        facts_line(&mut line, &entry, facts, shown_name);
+        facts_line(&mut line, &entry, facts, Perm::All, shown_name);
         let mut end = b" ".to_vec();
         shown(shown_name, &mut end);
         one_line(&line, &end);

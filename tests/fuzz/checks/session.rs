@@ -8,9 +8,11 @@ use plimsoll::config::{Invocation, from_arguments};
 use plimsoll::data::passive::PassivePorts;
 use plimsoll::data::pulse::{Phase, Pulse, Reason, Tick};
 use plimsoll::data::window::Windows;
+use plimsoll::journal::Journal;
 use plimsoll::proto::command::{Command, Request};
 use plimsoll::proto::reply::Reply;
-use plimsoll::session::{self, Buffers, CapReached, Context, End, Ends, Seat};
+use plimsoll::session::{self, Buffers, CapReached, Context, End, Ends, Homes, Members, Seat};
+use plimsoll::swap::Swap;
 use plimsoll::vfs::Root;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, Timespec, mknodat};
@@ -112,7 +114,7 @@ impl Seat for Place {
         self.transfers.store(true, SeqCst);
     }
 
-    fn log_in(&self, _: UserId) -> Result<LoggedIn, CapReached> {
+    fn log_in(&self, _: UserId, _: Option<usize>) -> Result<LoggedIn, CapReached> {
         if self.capped {
             return Err(CapReached);
         }
@@ -167,13 +169,17 @@ impl Stage {
         let listen = |address: Ipv4Addr| TcpListener::bind((address, 0)).expect("a port");
         let control = listen(own);
         SockRef::from(&control).set_out_of_band_inline(true).expect("a socket option");
+        let root = Arc::new(Root::open(&root).expect("a folder"));
+        let homes = Homes::read(&config, &root, None).expect("there are no accounts");
         Stage {
             context: Context {
-                root: Root::open(&root).expect("a folder"),
+                root,
+                members: Members::new(homes, 1),
+                journal: Journal::off(),
                 ports: PassivePorts::new(&config.passive_ports()),
                 windows: Windows::new(config.wide_transfers()),
                 networks: Vec::new(),
-                greeting: Reply::lines(220, "welcome", vec![b"to the stage".to_vec()], "ready"),
+                greeting: Swap::new(Reply::lines(220, "welcome", vec![b"to the stage".to_vec()], "ready")),
                 config,
             },
             buffers: Buffers::for_workers(1).next().expect("one"),
