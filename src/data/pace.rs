@@ -37,6 +37,12 @@ impl Pace {
         Pace { rate: bytes_per_second.max(1), next: AtomicU64::new(0) }
     }
 
+    /// Bytes a second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// The next turn, for at most `want` bytes, and at least one of them.
     #[must_use]
     pub fn turn(&self, now: Tick, want: usize) -> Turn<'_> {

@@ -34,7 +34,9 @@ pub(super) fn denied(denied: Denied) -> Reply {
     match denied {
         Denied::NotOffered => Reply::new(502, "That command is not offered here."),
         Denied::NotLoggedIn => Reply::new(530, "Please log in with USER and PASS."),
-        Denied::ReadOnly => Reply::new(550, "Permission denied: this server is read-only."),
+        Denied::ReadOnly => Reply::new(550, "Permission denied: you may read, and nothing else."),
+        Denied::AddOnly => Reply::new(550, "Permission denied: you may add files, but not change what is there."),
+        Denied::DropOnly => Reply::new(550, "Permission denied: you may upload files here, but not see them."),
     }
 }
 

@@ -3,12 +3,13 @@
 use super::{Session, answer, info};
 use crate::data::port::DataPort;
 use crate::data::wait::Stop;
-use crate::policy::{Denied, Subject, permit};
+use crate::policy::{Denied, permit, permit_command};
 use crate::proto::command::{Command, Request, SyntaxError};
-use crate::proto::pathname::Escaped;
+use crate::proto::pathname::{Escaped, VirtualPath};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
 use crate::session::list::Form;
+use crate::session::store::How;
 
 impl<S: Seat> Session<'_, S> {
     /// Executes one line; the reply is its final one.
@@ -27,12 +28,17 @@ impl<S: Seat> Session<'_, S> {
         if let Err(denied) = permit(self.subject(), &request) {
             return Ok(self.refuse(&request, answer::denied(denied)));
         }
+        // RNTO follows RNFR at once, or not at all.
+        let rename_from = self.rename_from.take();
         match request.command() {
             // The transfer was over before ABOR was read, which is then done (RFC 959 §4.1.3, case 1):
             // suppaftp closes the data connection first, and waits for this reply.
             Ok(Command::Abor) if after_transfer => Ok(Reply::new(226, "Abort successful: the transfer has ended.")),
             Ok(command) => {
-                let reply = self.dispatch(command)?;
+                if let Err(denied) = permit_command(self.subject(), &command) {
+                    return Ok(answer::denied(denied));
+                }
+                let reply = self.dispatch(command, rename_from)?;
                 self.after_transfer = request.verb.gate.transfer && matches!(reply.code(), 226 | 426);
                 Ok(reply)
             }
@@ -52,7 +58,7 @@ impl<S: Seat> Session<'_, S> {
         reply
     }
 
-    fn dispatch(&mut self, command: Command<'_>) -> Result<Reply, Stop> {
+    fn dispatch(&mut self, command: Command<'_>, rename_from: Option<VirtualPath>) -> Result<Reply, Stop> {
         Ok(match command {
             Command::User(name) => self.user(name),
             Command::Pass(password) => self.pass(password),
@@ -71,7 +77,7 @@ impl<S: Seat> Session<'_, S> {
             Command::Structure => Reply::new(200, "Structure is file."),
             Command::Mode => Reply::new(200, "Mode is stream."),
             Command::Rest(marker) => self.restart_at(marker),
-            Command::Allo => Reply::new(202, "No need to allocate."),
+            Command::Allo(bytes) => self.allocate(bytes),
             Command::Utf8(on) => info::utf8(on),
             Command::MlstFacts(facts) => self.select_facts(facts),
             Command::Retr(path) => return self.retrieve(path),
@@ -85,14 +91,23 @@ impl<S: Seat> Session<'_, S> {
             Command::Stat(b"") => self.status(),
             Command::Stat(argument) => return self.list_here(argument),
             Command::Feat => self.features(),
-            Command::Help(verb) => info::help(verb),
-            Command::SiteHelp => info::site_help(),
+            Command::Help(verb) => self.help(verb),
+            Command::SiteHelp => self.site_help(),
             Command::Syst => Reply::new(215, "UNIX Type: L8"),
             Command::Noop => Reply::new(200, "NOOP ok."),
             Command::Lang(tag) => info::language(tag),
-            // SITE itself is open to strangers; what writes of it is not.
-            Command::Write if self.subject() == Subject::Stranger => answer::denied(Denied::NotLoggedIn),
-            Command::Write => answer::denied(Denied::ReadOnly),
+            Command::Stor(path) => return self.store(path, How::Store),
+            Command::Stou(path) => return self.store(path, How::Unique),
+            Command::Appe(path) => return self.store(path, How::Append),
+            Command::Dele(path) => self.delete(path),
+            Command::Rmd(path) => self.remove_folder(path),
+            Command::Mkd(path) => self.make_folder(path),
+            Command::Rnfr(path) => self.rename_from(path),
+            Command::Rnto(path) => self.rename_to(rename_from, path),
+            Command::Mfmt(modified, path) => self.modify_time(modified, path),
+            Command::Mff(facts, path) => self.modify_facts(facts, path),
+            Command::Chmod(mode, path) => self.change_mode(mode, path),
+            Command::Umask(umask) => self.set_umask(umask),
             Command::NotOffered => answer::denied(Denied::NotOffered),
         })
     }

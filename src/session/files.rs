@@ -9,6 +9,7 @@ use crate::proto::params::RepresentationType;
 use crate::proto::pathname::VirtualPath;
 use crate::proto::reply::Reply;
 use crate::session::Seat;
+use crate::session::transfer::Verb;
 use crate::vfs::{OpenFile, Status};
 use std::os::fd::AsFd;
 
@@ -25,7 +26,7 @@ impl<S: Seat> Session<'_, S> {
 
     fn open_at(&self, argument: &[u8], offset: u64) -> Result<(VirtualPath, OpenFile), Reply> {
         let path = self.resolve(argument)?;
-        let file = self.context.root.open_file(&path).map_err(|error| answer::file(&error))?;
+        let file = self.root.open_file(&path).map_err(|error| answer::file(&error))?;
         if offset > file.length {
             return Err(Reply::new(554, "The restart marker is past the end of the file."));
         }
@@ -50,7 +51,7 @@ impl<S: Seat> Session<'_, S> {
             }
         };
         let representation = self.representation;
-        self.transfer(port, &opening, expected, path, |sender, work| match representation {
+        self.transfer(port, &opening, expected, path, Verb::Sent, |sender, work| match representation {
             RepresentationType::Image => sender.file(file.file.as_fd(), offset, file.length, work.data),
             RepresentationType::Ascii => sender.ascii_file(file.file.as_fd(), file.length, work.data),
         })
@@ -67,6 +68,9 @@ impl<S: Seat> Session<'_, S> {
     }
 
     pub(super) fn modification_time(&mut self, argument: &[u8]) -> Reply {
+        if let Some(reply) = self.modify_time_by_mdtm(argument) {
+            return reply;
+        }
         match self.regular_file(argument) {
             Ok(status) => Reply::with(213, time_val(status.modified)),
             Err(reply) => reply,
@@ -75,7 +79,7 @@ impl<S: Seat> Session<'_, S> {
 
     fn regular_file(&self, argument: &[u8]) -> Result<Status, Reply> {
         let path = self.resolve(argument)?;
-        let status = self.context.root.status(&path).map_err(|error| answer::file(&error))?;
+        let status = self.root.status(&path).map_err(|error| answer::file(&error))?;
         match status.kind {
             Kind::File => Ok(status),
             Kind::Folder => Err(Reply::new(550, "That is a folder, not a file.")),

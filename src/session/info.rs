@@ -1,10 +1,12 @@
 //! What the server tells of itself: FEAT, HELP, STAT, SITE HELP, LANG, OPTS UTF8.
 
 use super::Session;
+use crate::auth::Write;
 use crate::data::port::DataPort;
+use crate::policy::Subject;
 use crate::proto::params::RepresentationType;
 use crate::proto::reply::Reply;
-use crate::proto::verb::{VERBS, Verb};
+use crate::proto::verb::{VERBS, Verb, Writes};
 use crate::session::Seat;
 use crate::session::login::Login;
 
@@ -16,7 +18,7 @@ impl<S: Seat> Session<'_, S> {
     pub(super) fn features(&self) -> Reply {
         let mut lines: Vec<Vec<u8>> = Vec::new();
         for verb in VERBS {
-            let Some(feature) = verb.feature else { continue };
+            let Some(feature) = verb.feature.filter(|_| self.may_use(verb)) else { continue };
             let mut line = feature.as_bytes().to_vec();
             if verb.name == "MLST" {
                 self.facts.write_feat(&mut line);
@@ -31,7 +33,7 @@ impl<S: Seat> Session<'_, S> {
 
     pub(super) fn status(&self) -> Reply {
         let login: Vec<u8> = match &self.login {
-            Login::LoggedIn(principal, _) => format!("Logged in as {}", principal.name()).into_bytes(),
+            Login::LoggedIn(member) => format!("Logged in as {}", member.user.name()).into_bytes(),
             Login::NeedUser | Login::NeedPass(_) => b"Not logged in".to_vec(),
         };
         let representation = match self.representation {
@@ -48,31 +50,52 @@ impl<S: Seat> Session<'_, S> {
         let lines = vec![client.into_bytes(), login, representation.into(), port.into()];
         Reply::lines(211, "plimsoll FTP server status:", lines, "End of status")
     }
+
+    pub(super) fn help(&self, argument: &[u8]) -> Reply {
+        let wanted = argument.trim_ascii();
+        if wanted.is_empty() {
+            let offered: Vec<&Verb> = VERBS.iter().filter(|verb| verb.gate.offered && self.may_use(verb)).collect();
+            let lines = offered
+                .chunks(HELP_COLUMNS)
+                .map(|row| row.iter().map(|verb| format!("{:<5}", verb.name)).collect::<String>().into_bytes())
+                .collect();
+            return Reply::lines(214, "These commands are known:", lines, "HELP and a command explains it.");
+        }
+        match Verb::find(wanted) {
+            Some(verb) if verb.gate.offered => {
+                Reply::with(214, format!("{} {}: {}", verb.name, verb.syntax, verb.help))
+            }
+            Some(verb) => Reply::with(214, format!("{} is known, but not offered here.", verb.name)),
+            None => Reply::new(501, "No such command."),
+        }
+    }
+
+    pub(super) fn site_help(&self) -> Reply {
+        match self.subject() {
+            Subject::Member(rights) if rights.write == Write::All => {
+                Reply::new(214, "SITE HELP, SITE CHMOD <mode> <path>, SITE UMASK [<mask>]")
+            }
+            _ => Reply::new(214, "SITE HELP"),
+        }
+    }
+
+    /// Whether a verb that writes is for this user; for a stranger, whether it may be for somebody.
+    fn may_use(&self, verb: &Verb) -> bool {
+        let writes = match self.subject() {
+            Subject::Stranger if self.context.config.access().accounts.is_some() => Write::All,
+            Subject::Stranger => Write::No,
+            Subject::Member(rights) => rights.write,
+        };
+        match verb.gate.writes {
+            Writes::No => true,
+            Writes::Adds => writes != Write::No,
+            Writes::Alters => writes == Write::All,
+        }
+    }
 }
 
 pub(super) fn goodbye() -> Reply {
     Reply::new(221, "Goodbye.")
-}
-
-pub(super) fn help(argument: &[u8]) -> Reply {
-    let wanted = argument.trim_ascii();
-    if wanted.is_empty() {
-        let offered: Vec<&Verb> = VERBS.iter().filter(|verb| verb.gate.offered && !verb.gate.writes).collect();
-        let lines = offered
-            .chunks(HELP_COLUMNS)
-            .map(|row| row.iter().map(|verb| format!("{:<5}", verb.name)).collect::<String>().into_bytes())
-            .collect();
-        return Reply::lines(214, "These commands are known:", lines, "HELP and a command explains it.");
-    }
-    match Verb::find(wanted) {
-        Some(verb) if verb.gate.offered => Reply::with(214, format!("{} {}: {}", verb.name, verb.syntax, verb.help)),
-        Some(verb) => Reply::with(214, format!("{} is known, but not offered here.", verb.name)),
-        None => Reply::new(501, "No such command."),
-    }
-}
-
-pub(super) fn site_help() -> Reply {
-    Reply::new(214, "SITE HELP")
 }
 
 pub(super) fn utf8(on: bool) -> Reply {

@@ -4,7 +4,7 @@
 use super::answer;
 use crate::data::port::DataError;
 use crate::proto::glob;
-use crate::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, facts_line, long_line};
+use crate::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, Perm, facts_line, long_line};
 use crate::proto::pathname::{VirtualPath, shown};
 use crate::proto::reply::Reply;
 use crate::session::sink::Sink;
@@ -21,7 +21,7 @@ pub(super) enum Form {
     /// The name alone.
     Names,
     /// As RFC 3659 §7 says.
-    Facts(Facts),
+    Facts(Facts, Perm),
 }
 
 /// Which hidden names are shown.
@@ -104,13 +104,13 @@ impl Listing {
     ///
     /// # Errors
     /// The reply, where it is no folder.
-    pub(super) fn of_folder(root: &Root, path: VirtualPath, facts: Facts) -> Result<Self, Reply> {
+    pub(super) fn of_folder(root: &Root, path: VirtualPath, facts: Facts, perm: Perm) -> Result<Self, Reply> {
         let folder = root.open_folder(&path).map_err(|error| match error {
             VfsError::NotAFolder => Reply::new(501, "MLSD is for folders: that is not a folder."),
             error => answer::file(&error),
         })?;
         let what = What::Folder { folder, path, pattern: None };
-        Ok(Listing { what, form: Form::Facts(facts), hidden: Hidden::Almost, prefix: Vec::new(), now: 0 })
+        Ok(Listing { what, form: Form::Facts(facts, perm), hidden: Hidden::Almost, prefix: Vec::new(), now: 0 })
     }
 
     /// The pathname of what is listed.
@@ -195,7 +195,7 @@ impl Listing {
                 shown(name, line);
             }
             Form::Long => long_line(line, &entry(name, status, target), self.now),
-            Form::Facts(facts) => facts_line(line, &entry(name, status, target), facts, name),
+            Form::Facts(facts, perm) => facts_line(line, &entry(name, status, target), facts, perm, name),
         }
     }
 }
@@ -228,7 +228,7 @@ impl Emitter<'_> {
         let mut target = None;
         if status.kind == Kind::Link {
             match self.listing.form {
-                Form::Facts(_) => status = self.behind(name, status),
+                Form::Facts(..) => status = self.behind(name, status),
                 Form::Long | Form::Names => target = self.folder.read_link(name, &mut self.target).ok(),
             }
         }

@@ -11,12 +11,17 @@ mod files;
 mod info;
 mod list;
 mod login;
+mod member;
+mod members;
 mod params;
 mod seat;
 mod sink;
+mod store;
 mod transfer;
+mod tree;
 
 pub use answer::goodbye;
+pub use members::{Homes, Members};
 pub use seat::{CapReached, Seat};
 
 use crate::config::Config;
@@ -25,6 +30,7 @@ use crate::data::port::DataPort;
 use crate::data::pulse::{Phase, Reason, Tick};
 use crate::data::wait::Stop;
 use crate::data::window::Windows;
+use crate::journal::Journal;
 use crate::limits::{DATA_BUFFER, NAMES_BUFFER};
 use crate::policy::Subject;
 use crate::proto::command::is_http;
@@ -34,12 +40,16 @@ use crate::proto::listing::Facts;
 use crate::proto::params::{RepresentationType, RestartMarker};
 use crate::proto::pathname::VirtualPath;
 use crate::proto::reply::Reply;
+use crate::swap::Swap;
 use crate::vfs::{NameBuffer, ReadBuffer, Root};
 use control::{ControlConnection, Input};
 use if_addrs::IfAddr;
 use login::Login;
+use member::Member;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use transfer::Begun;
 
 /// What all sessions share, fixed at start.
 #[derive(Debug)]
@@ -47,7 +57,11 @@ pub struct Context {
     /// The flags.
     pub config: Config,
     /// The served folder.
-    pub root: Root,
+    pub root: Arc<Root>,
+    /// Who may log in, and what of it is shared by all.
+    pub members: Members,
+    /// Where transfers and logins are written down.
+    pub journal: Journal,
     /// The passive ports.
     pub ports: PassivePorts,
     /// The windows of transfers.
@@ -55,7 +69,7 @@ pub struct Context {
     /// The host's own networks, to whose members `--passive-address` does not apply.
     pub networks: Vec<IfAddr>,
     /// The greeting.
-    pub greeting: Reply,
+    pub greeting: Swap<Reply>,
 }
 
 /// The buffers of one worker, allocated once and used by all of its sessions.
@@ -128,12 +142,16 @@ struct Session<'a, S: Seat> {
     login: Login<S::Login>,
     login_until: Tick,
     login_failures: u32,
+    root: Arc<Root>,
     cwd: VirtualPath,
+    rename_from: Option<VirtualPath>,
+    umask: u32,
     representation: RepresentationType,
     restart: Option<RestartMarker>,
     port: DataPort,
     /// The command before this one was a transfer.
     after_transfer: bool,
+    begun: Begun,
     extended_only: bool,
     facts: Facts,
 }
@@ -153,11 +171,15 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
         login: Login::NeedUser,
         login_until: ends.admitted.after(timeouts.login),
         login_failures: 0,
+        root: Arc::clone(&context.root),
         cwd: VirtualPath::root(),
+        rename_from: None,
+        umask: context.config.storing().umask,
         representation: RepresentationType::Ascii,
         restart: None,
         port: DataPort::None,
         after_transfer: false,
+        begun: Begun::default(),
         extended_only: false,
         facts: Facts::ALL,
     };
@@ -187,7 +209,7 @@ impl<S: Seat> Session<'_, S> {
         // It may have waited in the queue for too long.
         self.control.check()?;
         self.control.set_limit(self.login_until);
-        self.control.send(&self.context.greeting)?;
+        self.control.send(&self.context.greeting.load())?;
         let mut first = true;
         loop {
             let reply = match self.next_line(line)? {
@@ -212,20 +234,25 @@ impl<S: Seat> Session<'_, S> {
     }
 
     fn next_line(&mut self, line: &mut Vec<u8>) -> Result<Input, Stop> {
-        let idle = self.context.config.timeouts().idle;
+        let idle = self.member().and_then(|member| member.idle).unwrap_or(self.context.config.timeouts().idle);
         let login_until = self.login_until;
         let (subject, peer, port) = (self.subject(), self.peer(), &mut self.port);
         let attend = |control: BorrowedFd<'_>| port.attend(control, peer);
         match subject {
             Subject::Stranger => self.control.read_line(line, Phase::Login, || login_until, attend),
-            Subject::Reader => self.control.read_line(line, Phase::Command, || Tick::now().after(idle), attend),
+            Subject::Member(_) => self.control.read_line(line, Phase::Command, || Tick::now().after(idle), attend),
         }
     }
 
     fn subject(&self) -> Subject {
-        match self.login {
-            Login::LoggedIn(..) => Subject::Reader,
-            Login::NeedUser | Login::NeedPass(_) => Subject::Stranger,
+        self.member().map_or(Subject::Stranger, |member| Subject::Member(member.rights))
+    }
+
+    /// Who is logged in.
+    fn member(&self) -> Option<&Member<S::Login>> {
+        match &self.login {
+            Login::LoggedIn(member) => Some(member),
+            Login::NeedUser | Login::NeedPass(_) => None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::{Session, answer};
 use crate::config::plain;
-use crate::data::passive::Receive;
 use crate::data::port::DataPort;
 use crate::limits::ACTIVE_PORT_MIN;
 use crate::proto::hostport::{EpsvArgument, canonical_socket, extended_passive_text, passive_text};
@@ -98,7 +97,7 @@ impl<S: Seat> Session<'_, S> {
     }
 
     fn listen(&mut self, address: SocketAddr) -> Result<u16, Reply> {
-        match self.context.ports.listen(address, Receive::Nothing) {
+        match self.context.ports.listen(address, self.receives()) {
             Ok(listener) => {
                 let port = listener.port();
                 self.port = DataPort::Passive(listener);

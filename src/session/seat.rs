@@ -14,11 +14,11 @@ pub trait Seat {
     /// Notes what is being transferred, for whoever asks for the state of the server; `None`: nothing.
     fn transferring(&self, path: Option<&[u8]>);
 
-    /// Counts the session for this user from now on.
+    /// Counts the session for this user from now on. `cap` is the user's own, where there is one.
     ///
     /// # Errors
     /// [`CapReached`] where the user has as many sessions as are allowed.
-    fn log_in(&self, user: UserId) -> Result<Self::Login, CapReached>;
+    fn log_in(&self, user: UserId, cap: Option<usize>) -> Result<Self::Login, CapReached>;
 }
 
 /// The user has as many sessions as are allowed.

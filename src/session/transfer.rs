@@ -1,13 +1,21 @@
 //! What every transfer has in common: data connection, 150, the bytes, FIN, the final reply.
 
 use super::{Session, Work, answer};
+use crate::auth::Write;
+use crate::data::pace::Pace;
 use crate::data::passive::Receive;
 use crate::data::port::{DataError, DataPort};
+use crate::data::receive::Incoming;
 use crate::data::transfer::Outgoing;
 use crate::data::wait::Stop;
+use crate::journal::{Direction, Event, Kind};
+use crate::policy::Subject;
+use crate::proto::params::RepresentationType;
 use crate::proto::pathname::{Escaped, VirtualPath};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// What is known of the transfer that runs, for STAT.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +40,21 @@ impl Progress {
     }
 }
 
+/// Which way a file went, for what is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Sent,
+    Received,
+    Listed,
+}
+
+/// What there was when a transfer began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Begun {
+    bytes: u64,
+    at: Option<Instant>,
+}
+
 impl<S: Seat> Session<'_, S> {
     /// Runs one transfer over `port`. `opening` is the preliminary reply, sent once the data connection
     /// is open; `expected` the number of bytes where it is known; `send` moves them.
@@ -45,17 +68,60 @@ impl<S: Seat> Session<'_, S> {
         opening: &Reply,
         expected: Option<u64>,
         path: &VirtualPath,
+        verb: Verb,
         send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
     ) -> Result<Reply, Stop> {
-        let before = self.seat.pulse().total();
-        self.seat.transferring(Some(path.as_bytes()));
+        self.begin(path);
         let outcome = self.run_transfer(port, opening, expected, send);
+        self.end_transfer(verb, path, outcome)
+    }
+
+    /// The same for a transfer to the server, but for its end, which [`Session::end_transfer`] makes.
+    ///
+    /// # Errors
+    /// Why it is not whole.
+    pub(super) fn receive(
+        &mut self,
+        port: DataPort,
+        opening: &Reply,
+        path: &VirtualPath,
+        receive: impl FnOnce(&mut Incoming<'_>, &mut Work) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        self.begin(path);
+        let timeouts = self.context.config.timeouts();
+        let (peer, pace) = (self.peer(), self.pace());
+        self.control.begin_transfer(None);
+        let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data, Receive::Upload)?;
+        self.control.send(opening)?;
+        self.control.flush()?;
+        receive(&mut Incoming::new(&connection, &mut self.control, pace.as_deref()), self.work)?;
+        connection.finish_receiving();
+        Ok(())
+    }
+
+    fn begin(&mut self, path: &VirtualPath) {
+        self.begun = Begun { bytes: self.seat.pulse().total(), at: Some(Instant::now()) };
+        self.seat.transferring(Some(path.as_bytes()));
+    }
+
+    /// Writes down how a transfer ended, and makes its final reply.
+    ///
+    /// # Errors
+    /// As for [`Session::transfer`].
+    pub(super) fn end_transfer(
+        &mut self,
+        verb: Verb,
+        path: &VirtualPath,
+        outcome: Result<(), DataError>,
+    ) -> Result<Reply, Stop> {
         self.seat.transferring(None);
-        let sent = self.seat.pulse().total().saturating_sub(before);
-        if sent > 0 {
+        let begun = std::mem::take(&mut self.begun);
+        let bytes = self.seat.pulse().total().saturating_sub(begun.bytes);
+        if bytes > 0 {
             self.seat.pulse().worked();
         }
         let verdict = match &outcome {
+            Ok(()) if verb == Verb::Received => "received",
             Ok(()) => "sent",
             Err(DataError::Stopped(Stop::Abort)) => "aborted by the client",
             Err(DataError::NoPort | DataError::CannotOpen | DataError::NotInTime) => "no data connection",
@@ -63,7 +129,8 @@ impl<S: Seat> Session<'_, S> {
             Err(DataError::Local) => "failed here",
             Err(DataError::Stopped(_)) => "cut off",
         };
-        log::info!("{}: {} {verdict}, {sent} bytes", self.ends.peer, Escaped(path.as_bytes()));
+        log::info!("{}: {} {verdict}, {bytes} bytes", self.ends.peer, Escaped(path.as_bytes()));
+        self.write_down(verb, path, bytes, begun.at, outcome.is_err().then_some(verdict));
         match outcome {
             Ok(()) => Ok(Reply::new(226, "Transfer complete.")),
             Err(DataError::Stopped(Stop::Abort)) => {
@@ -75,6 +142,36 @@ impl<S: Seat> Session<'_, S> {
         }
     }
 
+    fn write_down(
+        &self,
+        verb: Verb,
+        path: &VirtualPath,
+        bytes: u64,
+        at: Option<Instant>,
+        broken: Option<&'static str>,
+    ) {
+        let direction = match verb {
+            Verb::Sent => Direction::Out,
+            Verb::Received => Direction::In,
+            Verb::Listed => return,
+        };
+        let kind = match self.representation {
+            RepresentationType::Ascii => Kind::Ascii,
+            RepresentationType::Image => Kind::Binary,
+        };
+        let took = at.map(|at| at.elapsed()).unwrap_or_default();
+        self.context.journal.note(&Event::Transfer {
+            peer: self.ends.peer,
+            user: self.user_name(),
+            path: path.as_bytes(),
+            direction,
+            kind,
+            bytes,
+            took,
+            broken,
+        });
+    }
+
     fn run_transfer(
         &mut self,
         port: DataPort,
@@ -83,7 +180,7 @@ impl<S: Seat> Session<'_, S> {
         send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
         let timeouts = self.context.config.timeouts();
-        let peer = self.peer();
+        let (peer, pace) = (self.peer(), self.pace());
         self.control.begin_transfer(expected);
         // Declared before the connection, it is given back after that is closed.
         let _window;
@@ -91,8 +188,26 @@ impl<S: Seat> Session<'_, S> {
         self.control.send(opening)?;
         self.control.flush()?;
         _window = self.context.windows.set(&connection, expected);
-        send(&mut Outgoing::new(&connection, &mut self.control, None), self.work)?;
+        send(&mut Outgoing::new(&connection, &mut self.control, pace.as_deref()), self.work)?;
         let rate = self.context.config.min_rate().unwrap_or(0);
         connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
+    }
+
+    /// The rate that transfers of this session keep to, if there is one.
+    fn pace(&self) -> Option<Arc<Pace>> {
+        self.member().and_then(|member| member.pace.clone())
+    }
+
+    /// Whether the session may upload over a passive port.
+    pub(super) fn receives(&self) -> Receive {
+        match self.subject() {
+            Subject::Member(rights) if rights.write != Write::No => Receive::Upload,
+            _ => Receive::Nothing,
+        }
+    }
+
+    /// Who is logged in, for what is written down.
+    pub(super) fn user_name(&self) -> &[u8] {
+        self.member().map_or(b"-".as_slice(), |member| member.user.name().as_bytes())
     }
 }

@@ -144,6 +144,26 @@ impl Root {
         }
     }
 
+    /// The first bytes of a regular file, at most `most` of them.
+    ///
+    /// # Errors
+    /// Those of [`Root::open_file`], and of reading.
+    pub fn read_small(&self, path: &VirtualPath, most: usize) -> Result<Vec<u8>, VfsError> {
+        let file = self.open_file(path)?.file;
+        let mut bytes = vec![0; most];
+        let mut length = 0;
+        while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
+            match rustix::io::read(&file, room) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
     /// Opens a folder to be listed.
     ///
     /// # Errors

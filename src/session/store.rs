@@ -1,0 +1,272 @@
+//! Uploads: STOR, APPE, STOU, and the room for them: ALLO.
+//!
+//! A file is written under a hidden name and takes its own only when it is whole, so whatever ends an upload
+//! leaves what was there before. REST with STOR, and APPE, change a file in place: that is what they are for.
+
+use super::member::Drops;
+use super::{Session, answer};
+use crate::auth::Write;
+use crate::config::MinFree;
+use crate::data::port::{DataError, DataPort};
+use crate::data::pulse::{Phase, Tick};
+use crate::data::receive::Incoming;
+use crate::data::wait::Stop;
+use crate::limits::SPACE_EVERY;
+use crate::policy::{Denied, Rights, Subject};
+use crate::proto::ascii;
+use crate::proto::params::RepresentationType;
+use crate::proto::pathname::{Escaped, VirtualPath, shown};
+use crate::proto::reply::Reply;
+use crate::session::Seat;
+use crate::session::transfer::Verb;
+use crate::vfs::{Existing, Offset, Upload, VfsError};
+
+/// What a client wants stored, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// STOR.
+    Store,
+    /// APPE.
+    Append,
+    /// STOU.
+    Unique,
+}
+
+/// Name of an upload for which the client has none (STOU).
+const NAMELESS: &[u8] = b"upload";
+
+/// What is written, and what holds for it.
+struct Sink {
+    upload: Upload,
+    max_file: Option<u64>,
+    min_free: MinFree,
+    /// Length at which the disk is asked for its room again.
+    ask_at: u64,
+}
+
+impl Sink {
+    /// Writes these bytes, once it is sure that they may be there.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), VfsError> {
+        let after = self.upload.length().saturating_add(self.upload.growth(bytes.len() as u64));
+        if self.max_file.is_some_and(|most| after > most) {
+            return Err(VfsError::TooLarge);
+        }
+        if after >= self.ask_at {
+            self.ask_for_room()?;
+            self.ask_at = after.saturating_add(SPACE_EVERY);
+        }
+        self.upload.write(bytes)
+    }
+
+    /// Whether more is free on the disk than has to stay free.
+    fn ask_for_room(&self) -> Result<(), VfsError> {
+        let free = self.upload.free()?;
+        if free.bytes < self.min_free.of(free.total) { Err(VfsError::NoSpace) } else { Ok(()) }
+    }
+}
+
+impl<S: Seat> Session<'_, S> {
+    pub(super) fn store(&mut self, argument: &[u8], how: How) -> Result<Reply, Stop> {
+        let port = std::mem::take(&mut self.port);
+        let offset = self.restart.take().map_or(0, |marker| marker.offset());
+        match self.open_upload(argument, how, offset) {
+            Ok(sink) => self.receive_file(port, sink, how),
+            Err(reply) => Ok(reply),
+        }
+    }
+
+    /// Opens what is to be written, and asks for room.
+    fn open_upload(&self, argument: &[u8], how: How, offset: u64) -> Result<Sink, Reply> {
+        let (rights, drops) = match (self.subject(), self.member()) {
+            (Subject::Member(rights), Some(member)) => (rights, member.drop_box),
+            _ => return Err(answer::denied(Denied::NotLoggedIn)),
+        };
+        if offset > 0 && rights.write != Write::All {
+            return Err(answer::denied(Denied::AddOnly));
+        }
+        if offset > 0 && self.representation == RepresentationType::Ascii {
+            return Err(Reply::new(554, "REST works in image type only: send TYPE I."));
+        }
+        let argument = if argument.is_empty() { NAMELESS } else { argument };
+        let path = self.resolve(argument)?;
+        if drops.is_some() && path.file_name().unwrap_or_default().starts_with(b".") {
+            return Err(Reply::new(553, "That name is not allowed here."));
+        }
+        let mode = drops.map_or(0o666 & !self.umask, |drops| drops.mode);
+        let upload = match how {
+            How::Append => self.root.change(&path, Offset::Append, mode),
+            How::Store if offset > 0 => self.root.change(&path, Offset::At(offset), mode),
+            How::Store | How::Unique => self.root.upload(&path, existing(how, rights, drops), mode),
+        };
+        upload.and_then(|upload| self.sink(upload, drops)).map_err(|error| answer::file(&error))
+    }
+
+    fn sink(&self, mut upload: Upload, drops: Option<Drops>) -> Result<Sink, VfsError> {
+        if let Some((user, group)) = drops.and_then(|drops| drops.owner) {
+            upload.set_owner(Some(user), Some(group))?;
+        }
+        if let Some(room) = self.member().and_then(|member| member.room.as_ref()) {
+            upload.charge(room.reserve(0).ok_or(VfsError::OverQuota)?);
+        }
+        let ask_at = upload.length().saturating_add(SPACE_EVERY);
+        let min_free = self.context.config.storing().min_free;
+        let sink = Sink { upload, max_file: drops.and_then(|drops| drops.max_file), min_free, ask_at };
+        sink.ask_for_room()?;
+        Ok(sink)
+    }
+
+    fn receive_file(&mut self, port: DataPort, mut sink: Sink, how: How) -> Result<Reply, Stop> {
+        let representation = self.representation;
+        let opening = match (how, representation) {
+            // RFC 1123 §4.1.2.9.
+            (How::Unique, _) => Reply::with(150, told(b"FILE: ", sink.upload.path())),
+            (_, RepresentationType::Ascii) => Reply::new(150, "Opening ASCII mode data connection."),
+            (_, RepresentationType::Image) => Reply::new(150, "Opening BINARY mode data connection."),
+        };
+        let path = sink.upload.path().clone();
+        let mut failure = None;
+        let received = self.receive(port, &opening, &path, |incoming, work| {
+            let written = match representation {
+                RepresentationType::Image => image(incoming, work.data, &mut sink),
+                RepresentationType::Ascii => text(incoming, work.data, &mut sink),
+            };
+            written.map_err(|ended| match ended {
+                Ended::Data(error) => error,
+                Ended::Here(error) => {
+                    failure = Some(error);
+                    DataError::Local
+                }
+            })
+        });
+        // From here on nothing is waited for but the disk.
+        self.seat.pulse().enter(Phase::Work, Tick::NEVER);
+        let mut stored = None;
+        let outcome = match received {
+            Ok(()) => match sink.upload.commit(self.context.config.storing().durable) {
+                Ok(committed) => {
+                    stored = Some(committed.path);
+                    Ok(())
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    Err(DataError::Local)
+                }
+            },
+            Err(error) => {
+                self.keep_or_discard(sink.upload);
+                Err(error)
+            }
+        };
+        let written_down = stored.as_ref().unwrap_or(&path);
+        let reply = self.end_transfer(Verb::Received, written_down, outcome)?;
+        Ok(match (failure, stored) {
+            (Some(failure), _) => answer::file(&failure),
+            // The client has to be told a name that it did not choose.
+            (None, Some(name)) if how == How::Unique || name != path => {
+                Reply::with(226, told(b"Transfer complete. FILE: ", &name))
+            }
+            (None, _) => reply,
+        })
+    }
+
+    /// The upload broke: what came is deleted, or kept for a client that wants to go on with it. What was
+    /// changed in place stays in any case.
+    fn keep_or_discard(&self, upload: Upload) {
+        let dropped = self.member().is_some_and(|member| member.drop_box.is_some());
+        if upload.in_place() || dropped || !self.context.config.storing().keep_partial {
+            return;
+        }
+        let path = upload.path().clone();
+        match upload.keep() {
+            Ok(Some(kept)) => {
+                log::info!("{}: what came is kept as {}", self.ends.peer, Escaped(kept.path.as_bytes()));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let path = Escaped(path.as_bytes());
+                log::warn!("{}: what came of {path} can't be kept: {error}", self.ends.peer);
+            }
+        }
+    }
+
+    /// ALLO (RFC 959 §4.1.3): whether an upload of so many bytes would find room now.
+    pub(super) fn allocate(&self, bytes: u64) -> Reply {
+        let may_write = matches!(self.subject(), Subject::Member(rights) if rights.write != Write::No);
+        if !may_write {
+            return Reply::new(202, "No need to allocate.");
+        }
+        let room = self.member().and_then(|member| member.room.as_ref());
+        if room.is_some_and(|room| room.reserve(bytes).is_none()) {
+            return answer::file(&VfsError::OverQuota);
+        }
+        let min_free = self.context.config.storing().min_free;
+        match self.root.free(&self.cwd) {
+            Ok(free) if free.bytes < min_free.of(free.total).saturating_add(bytes) => answer::file(&VfsError::NoSpace),
+            Ok(_) => Reply::new(202, "There is room; no need to allocate."),
+            Err(error) => answer::file(&error),
+        }
+    }
+}
+
+/// What becomes of what has the name.
+fn existing(how: How, rights: Rights, drops: Option<Drops>) -> Existing {
+    match (how, rights.write, drops) {
+        (How::Unique, ..) | (.., Some(_)) => Existing::Rename,
+        (_, Write::All, None) => Existing::Replace,
+        (_, Write::Add | Write::No, None) => Existing::Refuse,
+    }
+}
+
+/// A text that ends with the name of a file.
+fn told(text: &[u8], path: &VirtualPath) -> Vec<u8> {
+    let mut text = text.to_vec();
+    shown(path.file_name().unwrap_or_default(), &mut text);
+    text
+}
+
+/// What ended an upload before it was whole.
+enum Ended {
+    Data(DataError),
+    Here(VfsError),
+}
+
+impl From<DataError> for Ended {
+    fn from(error: DataError) -> Self {
+        Ended::Data(error)
+    }
+}
+
+impl From<VfsError> for Ended {
+    fn from(error: VfsError) -> Self {
+        Ended::Here(error)
+    }
+}
+
+fn image(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink) -> Result<(), Ended> {
+    loop {
+        let count = incoming.receive(buffer)?;
+        match buffer.get(..count) {
+            None | Some([]) => return Ok(()),
+            Some(bytes) => sink.write(bytes)?,
+        }
+    }
+}
+
+/// CR LF becomes LF (RFC 959 §3.1.1.1); a CR alone stays one.
+fn text(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink) -> Result<(), Ended> {
+    let (input, output) = buffer.split_at_mut(buffer.len() / 2);
+    let mut converter = ascii::FromNetwork::new();
+    loop {
+        let count = incoming.receive(input)?;
+        let Some(mut rest) = input.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        while !rest.is_empty() {
+            let (consumed, produced) = converter.push(rest, output);
+            sink.write(output.get(..produced).unwrap_or_default())?;
+            rest = rest.get(consumed..).unwrap_or_default();
+        }
+    }
+    if let Some(byte) = converter.finish() {
+        sink.write(&[byte])?;
+    }
+    Ok(())
+}
