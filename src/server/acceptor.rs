@@ -5,10 +5,13 @@ use super::queue::Queue;
 use super::registry::{Refusal, Registry, SessionGuard};
 use super::wake::Wake;
 use crate::data::pulse::{Reason, Tick};
+use crate::deny::DenyList;
+use crate::journal::Event;
 use crate::limits::{ACCEPT_BACKOFF, LISTEN_BACKLOG};
 use crate::proto::hostport::canonical_socket;
 use crate::proto::reply::Reply;
-use crate::session::{Seat, goodbye};
+use crate::session::{Context, Seat, goodbye};
+use crate::swap::Swap;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
@@ -26,14 +29,25 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Acceptor {
     listeners: Vec<Socket>,
-    registry: Arc<Registry>,
-    queue: Arc<Queue<SessionGuard>>,
-    queue_timeout: Duration,
+    door: Door,
     wake: Arc<Wake>,
     /// Kept so that a process without descriptors can still refuse somebody.
     spare: Option<OwnedFd>,
     backoff: Duration,
     logged: Option<Instant>,
+}
+
+/// What those who come in need.
+#[derive(Debug)]
+pub struct Door {
+    /// Who is here.
+    pub registry: Arc<Registry>,
+    /// Where they wait for a worker; it has room for every slot of the registry.
+    pub queue: Arc<Queue<SessionGuard>>,
+    /// Who is not let in.
+    pub denied: Arc<Swap<DenyList>>,
+    /// The queue timeout, and where it is written down who was turned away.
+    pub context: Arc<Context>,
 }
 
 /// What to do about an error of accept(2).
@@ -48,33 +62,26 @@ enum Remedy {
 }
 
 impl Acceptor {
-    /// An acceptor for these listeners, which must not block. `queue` has room for every slot of the
-    /// registry.
+    /// An acceptor for these listeners, which must not block.
     ///
     /// # Errors
     /// No descriptor could be kept to spare.
-    pub fn new(
-        listeners: Vec<Socket>,
-        registry: Arc<Registry>,
-        queue: Arc<Queue<SessionGuard>>,
-        queue_timeout: Duration,
-        wake: Arc<Wake>,
-    ) -> std::io::Result<Self> {
+    pub fn new(listeners: Vec<Socket>, door: Door, wake: Arc<Wake>) -> std::io::Result<Self> {
         let spare = Some(wake.as_fd().try_clone_to_owned()?);
-        Ok(Acceptor { listeners, registry, queue, queue_timeout, wake, spare, backoff: Duration::ZERO, logged: None })
+        Ok(Acceptor { listeners, door, wake, spare, backoff: Duration::ZERO, logged: None })
     }
 
     /// Accepts until the registry stops; then empties the queue and closes the listeners.
     pub fn run(mut self) {
-        while !self.registry.is_stopping() {
+        while !self.door.registry.is_stopping() {
             self.round();
         }
         drop(std::mem::take(&mut self.listeners));
-        while let Some(guard) = self.queue.try_take() {
+        while let Some(guard) = self.door.queue.try_take() {
             let reason = guard.pulse().mark().unwrap_or(Reason::Shutdown);
             self.dismiss(&guard, reason);
         }
-        self.queue.close();
+        self.door.queue.close();
     }
 
     /// Waits for a connection, or for the bell, and serves what there is.
@@ -140,32 +147,39 @@ impl Acceptor {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        match self.registry.admit(stream, peer, Tick::now().after(self.queue_timeout)) {
+        if self.door.denied.load().contains(peer.ip()) {
+            self.turn_away(&stream, peer, Refusal::Denied);
+            return;
+        }
+        match self.door.registry.admit(stream, peer, Tick::now().after(self.door.context.config.timeouts().queue)) {
             Ok(guard) => {
                 // There is room for every slot; it fails only when no worker is left.
-                if let Err(guard) = self.queue.put(guard) {
+                if let Err(guard) = self.door.queue.put(guard) {
                     self.dismiss(&guard, Reason::Shutdown);
                 }
             }
-            Err((stream, refusal)) => {
-                self.registry.counters.refused(refusal);
-                self.log(format_args!("refused {peer}: {refusal:?}"));
-                say(&stream, &refused(refusal));
-            }
+            Err((stream, refusal)) => self.turn_away(&stream, peer, refusal),
         }
+    }
+
+    fn turn_away(&mut self, stream: &TcpStream, peer: SocketAddr, refusal: Refusal) {
+        self.door.registry.counters.refused(refusal);
+        self.log(format_args!("refused {peer}: {refusal:?}"));
+        self.door.context.journal.note(&Event::Refused { peer, why: refusal.name() });
+        say(stream, &refused(refusal));
     }
 
     /// Sends away those whose time in the queue is up: the reaper has marked them, and no worker is free
     /// to say it. The others keep their order, unless a worker takes one meanwhile.
     fn dismiss_expired(&self) {
-        for _ in 0..self.queue.len() {
-            let Some(guard) = self.queue.try_take() else { return };
+        for _ in 0..self.door.queue.len() {
+            let Some(guard) = self.door.queue.try_take() else { return };
             match guard.pulse().mark() {
                 Some(reason) => {
                     self.dismiss(&guard, reason);
                 }
                 None => {
-                    if let Err(guard) = self.queue.put(guard) {
+                    if let Err(guard) = self.door.queue.put(guard) {
                         self.dismiss(&guard, Reason::Shutdown);
                     }
                 }
@@ -175,7 +189,7 @@ impl Acceptor {
 
     /// Ends a session that never had a worker.
     fn dismiss(&self, guard: &SessionGuard, reason: Reason) {
-        self.registry.counters.ended_by(reason);
+        self.door.registry.counters.ended_by(reason);
         if let Some(stream) = guard.socket() {
             say(stream, &goodbye(reason));
         }
@@ -187,7 +201,7 @@ impl Acceptor {
         for _ in 0..LISTEN_BACKLOG {
             let Some(listener) = self.listeners.get(index) else { break };
             let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::CLOEXEC) else { break };
-            self.registry.counters.refused(Refusal::Full);
+            self.door.registry.counters.refused(Refusal::Full);
             say(&TcpStream::from(descriptor), &refused(Refusal::Full));
         }
         self.spare = self.wake.as_fd().try_clone_to_owned().ok();
@@ -233,6 +247,7 @@ fn refused(refusal: Refusal) -> Reply {
             Reply::new(421, "There are too many users now; try again later.")
         }
         Refusal::Address => Reply::new(421, "There are too many connections from your address; try again later."),
+        Refusal::Denied => Reply::new(421, "Connections from your address are not taken."),
         Refusal::Stopping => goodbye(Reason::Shutdown),
     }
 }

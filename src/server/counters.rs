@@ -12,7 +12,7 @@ pub struct Counters {
     admitted: AtomicU64,
     logins: AtomicU64,
     user_full: AtomicU64,
-    refused: [AtomicU64; 5],
+    refused: [AtomicU64; 6],
     ended: [AtomicU64; 4],
     marked: [AtomicU64; Reason::ALL.len()],
     bytes: AtomicU64,
@@ -38,6 +38,7 @@ impl Counters {
             Refusal::Unauthenticated => 2,
             Refusal::Stopping => 3,
             Refusal::Shed => 4,
+            Refusal::Denied => 5,
         };
         self.refused[number].fetch_add(1, Relaxed);
     }
@@ -67,7 +68,7 @@ impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         write!(f, "admitted {}, logins {}", read(&self.admitted), read(&self.logins))?;
-        let names = ["full", "address", "not logged in", "stopping", "shed"];
+        let names = ["full", "address", "not logged in", "stopping", "shed", "denied"];
         for (name, counter) in names.iter().zip(&self.refused) {
             write!(f, ", refused ({name}) {}", read(counter))?;
         }

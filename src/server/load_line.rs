@@ -3,6 +3,7 @@
 
 use super::host;
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::limits::{
     CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
     DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NARROW_WINDOW, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PATH_MAX,
@@ -48,6 +49,8 @@ pub struct Allowed {
     pub descriptors: Option<u64>,
     /// Bytes to which the send buffer of a connection may grow.
     pub wide_window: usize,
+    /// Bytes that the check of a password takes.
+    pub check_memory: usize,
 }
 
 /// Whose limit of memory it is.
@@ -83,16 +86,23 @@ pub enum Overloaded {
 }
 
 impl Allowed {
-    /// Asks the flags and the host.
+    /// Asks the flags and the host. A check of a password takes `check_memory` bytes.
     #[must_use]
-    pub fn now(config: &Config) -> Self {
+    pub fn now(config: &Config, check_memory: usize) -> Self {
         let flag = config.memory_limit().map(|bytes| (bytes, MemoryLimit::Flag));
         let cgroup = host::cgroup_memory().map(|bytes| (bytes, MemoryLimit::Cgroup));
         Allowed {
             memory: flag.into_iter().chain(cgroup).min_by_key(|(bytes, _)| *bytes),
             descriptors: getrlimit(Resource::Nofile).maximum,
             wide_window: host::send_buffer_max(),
+            check_memory,
         }
+    }
+
+    /// The load line of a configuration on this host.
+    #[must_use]
+    pub fn load_line(&self, config: &Config) -> LoadLine {
+        LoadLine::of(config, self.wide_window, self.check_memory)
     }
 
     /// The configuration with the number of workers settled: for `--workers auto` the largest pool
@@ -112,7 +122,7 @@ impl Allowed {
         let (mut fit, mut too_many) = (0, WORKERS_MAX + 1);
         while fit + 1 < too_many {
             let workers = fit.midpoint(too_many);
-            match self.short(&LoadLine::of(&config.clone().with_workers(workers), self.wide_window)) {
+            match self.short(&self.load_line(&config.clone().with_workers(workers))) {
                 None => fit = workers,
                 Some(_) => too_many = workers,
             }
@@ -136,11 +146,12 @@ enum Short {
 }
 
 impl LoadLine {
-    /// Computes it from the flags, where a send buffer may grow to `wide_window` bytes.
+    /// Computes it from the flags, where a send buffer may grow to `wide_window` bytes and the check of a
+    /// password takes `check_memory`.
     #[must_use]
-    pub fn of(config: &Config, wide_window: usize) -> Self {
+    fn of(config: &Config, wide_window: usize, check_memory: usize) -> Self {
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
-        let data = data_connection(None);
+        let data = data_connection(config.uploads().then(|| config.storing().window));
         let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT;
         let wide = in_flight(wide_window).saturating_sub(in_flight(NARROW_WINDOW));
@@ -151,7 +162,9 @@ impl LoadLine {
             bytes: PROCESS
                 + config.workers() * worker
                 + config.wide_transfers() * wide
-                + config.queue() * (control + SLOT),
+                + config.queue() * (control + SLOT)
+                + config.access().password_checks * check_memory
+                + journal(config),
             descriptors: config.workers() * DESCRIPTORS_PER_SESSION + config.queue() + listeners + DESCRIPTORS_SPARE,
         }
     }
@@ -184,6 +197,14 @@ impl LoadLine {
         let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
         setrlimit(Resource::Nofile, raised)
             .map_err(|_| Overloaded::Descriptors { needed: self.descriptors, allowed: current })
+    }
+}
+
+/// What is written down waits in a buffer.
+fn journal(config: &Config) -> usize {
+    match config.records().transfer_log.is_some() || config.records().events.is_some() {
+        true => Journal::worst_case_bytes(),
+        false => 0,
     }
 }
 
@@ -263,10 +284,10 @@ mod tests {
     }
 
     fn load_line(flags: &str) -> LoadLine {
-        LoadLine::of(&config(flags), WIDE_WINDOW)
+        LoadLine::of(&config(flags), WIDE_WINDOW, 0)
     }
 
-    const OPEN: Allowed = Allowed { memory: None, descriptors: None, wide_window: WIDE_WINDOW };
+    const OPEN: Allowed = Allowed { memory: None, descriptors: None, wide_window: WIDE_WINDOW, check_memory: 0 };
 
     #[test]
     fn auto_takes_the_largest_pool_that_fits_and_one_more_does_not() {
@@ -279,9 +300,9 @@ mod tests {
             let settled = allowed.settle(config("--workers auto --queue 16"));
             let workers = settled.workers();
             assert!(workers > 1, "{allowed:?}");
-            assert_eq!(LoadLine::of(&settled, WIDE_WINDOW).check(&allowed, &settled), Ok(()), "{allowed:?}");
+            assert_eq!(LoadLine::of(&settled, WIDE_WINDOW, 0).check(&allowed, &settled), Ok(()), "{allowed:?}");
             let more = settled.with_workers(workers + 1);
-            assert!(LoadLine::of(&more, WIDE_WINDOW).check(&allowed, &more).is_err(), "{allowed:?}");
+            assert!(LoadLine::of(&more, WIDE_WINDOW, 0).check(&allowed, &more).is_err(), "{allowed:?}");
         }
         assert_eq!(OPEN.settle(config("--workers auto")).workers(), WORKERS_AUTO_MAX);
         let ports = OPEN.settle(config("--workers auto --passive-ports 3000-3009"));
@@ -293,12 +314,12 @@ mod tests {
         let allowed = Allowed { memory: Some((16 << 20, MemoryLimit::Flag)), ..OPEN };
         let asked = allowed.settle(config("--workers 256"));
         assert_eq!(asked.workers(), 256);
-        let refused = LoadLine::of(&asked, WIDE_WINDOW).check(&allowed, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW, 0).check(&allowed, &asked).unwrap_err().to_string();
         for part in ["--workers", "--memory-limit", "16 MiB", "--workers auto"] {
             assert!(refused.contains(part), "{part} in {refused}");
         }
         let nothing = Allowed { memory: Some((1 << 20, MemoryLimit::Cgroup)), ..OPEN };
-        let refused = LoadLine::of(&asked, WIDE_WINDOW).check(&nothing, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW, 0).check(&nothing, &asked).unwrap_err().to_string();
         assert!(refused.contains("no worker fits") && refused.contains("cgroup"), "{refused}");
     }
 

@@ -14,6 +14,7 @@ mod registry;
 #[cfg(test)]
 mod registry_stress;
 pub mod reload;
+mod schedule;
 mod shed;
 mod slot;
 mod table;
@@ -23,16 +24,20 @@ use crate::config::{self, Config};
 use crate::data::passive::PassivePorts;
 use crate::data::pulse::Tick;
 use crate::data::window::Windows;
+use crate::deny::DenyList;
+use crate::journal::{Journal, Target};
 use crate::proto::reply::Reply;
-use crate::session::Context;
+use crate::session::{Context, Homes, Members};
+use crate::swap::Swap;
 use crate::vfs::Root;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Door};
 use judge::Rules;
 use load_line::{Allowed, LoadLine, Overloaded};
 use queue::Queue;
 use reaper::{Reaper, Stopping};
 use registry::{Caps, Registry, SessionGuard};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use reload::Reloading;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -65,6 +70,7 @@ impl std::error::Error for StartError {}
 /// A server that is ready to run: all threads are there, and clients can connect.
 #[derive(Debug)]
 pub struct Server {
+    reloading: Reloading,
     registry: Arc<Registry>,
     stopping: Arc<Stopping>,
     wake: Arc<Wake>,
@@ -84,13 +90,19 @@ impl Server {
     /// # Errors
     /// One line that names the flag at fault and its value.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let allowed = Allowed::now(&config);
+        let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
+        let root = Arc::new(root);
+        let homes = Homes::read(&config, &root, None).map_err(|error| told_by("--accounts", &error))?;
+        let allowed = Allowed::now(&config, homes.check_memory());
         let config = allowed.settle(config);
-        let load_line = LoadLine::of(&config, allowed.wide_window);
+        let load_line = allowed.load_line(&config);
         let overloaded = |error: Overloaded| StartError(error.to_string());
         load_line.check(&allowed, &config).map_err(overloaded)?;
         load_line.claim_descriptors().map_err(overloaded)?;
-        let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
+        let denied = Arc::new(Swap::new(
+            reload::deny_list(&config).map_err(|error| told_by("--deny-file", &error.to_string()))?,
+        ));
+        let journal = journal(&config)?;
         let listeners = listen::all(config.listen(), config.listen_is_default())
             .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", told(&error))))?;
         let listening = listeners.iter().filter_map(|l| l.local_addr().ok()?.as_socket()).collect::<Vec<_>>();
@@ -103,10 +115,11 @@ impl Server {
             }
             None => Vec::new(),
         };
-        let greeting = greeting(config.banner());
+        let greeting = Swap::new(greeting(config.banner()));
         let windows = Windows::new(config.wide_transfers());
-        let context = Arc::new(Context { greeting, root, ports, windows, networks, config });
-        start_threads(context, listeners, listening, load_line, signals)
+        let members = Members::new(homes, config.access().password_checks);
+        let context = Context { greeting, root, ports, windows, networks, members, journal, config };
+        start_threads(Arc::new(context), denied, listeners, listening, load_line, signals)
     }
 
     /// Tells on standard output that clients may come.
@@ -146,6 +159,7 @@ impl Server {
             }
         }
         log::info!("{}", self.registry.counters);
+        self.reloading.stop_journal();
         for thread in [self.acceptor, self.reaper].into_iter().chain(self.workers) {
             let _ = thread.join();
         }
@@ -158,6 +172,9 @@ impl Server {
         while !self.signals.stop.load(SeqCst) {
             if self.signals.told.swap(false, SeqCst) {
                 self.tell_state();
+            }
+            if self.signals.reload.swap(false, SeqCst) {
+                self.reloading.reload();
             }
             // Whatever ends the read, the flags say what came.
             if let Err(error) = self.signals.bell.read(&mut byte)
@@ -189,6 +206,7 @@ impl Server {
 
 fn start_threads(
     context: Arc<Context>,
+    denied: Arc<Swap<DenyList>>,
     listeners: Vec<socket2::Socket>,
     listening: Vec<SocketAddr>,
     load_line: LoadLine,
@@ -207,9 +225,13 @@ fn start_threads(
     // Room for every slot: that the queue is full is found by the registry alone.
     let queue = Arc::new(Queue::new(config.workers() + config.queue(), config.workers()));
     let workers = pool::spawn(config.workers(), config.stack_size(), &context, &registry, &queue).map_err(no_thread)?;
-    let acceptor =
-        Acceptor::new(listeners, Arc::clone(&registry), Arc::clone(&queue), config.timeouts().queue, Arc::clone(&wake))
-            .map_err(no_descriptor)?;
+    let door = Door {
+        registry: Arc::clone(&registry),
+        queue: Arc::clone(&queue),
+        denied: Arc::clone(&denied),
+        context: Arc::clone(&context),
+    };
+    let acceptor = Acceptor::new(listeners, door, Arc::clone(&wake)).map_err(no_descriptor)?;
     let keeper = |name: &str| Builder::new().name(name.into()).stack_size(KEEPER_STACK);
     let acceptor = keeper("acceptor").spawn(move || acceptor.run()).map_err(no_thread)?;
     let reaper = Reaper::new(
@@ -221,7 +243,30 @@ fn start_threads(
     );
     let reaper = keeper("reaper").spawn(move || reaper.run()).map_err(no_thread)?;
     let grace = config.timeouts().grace;
-    Ok(Server { registry, stopping, wake, acceptor, reaper, workers, signals, grace, listening, load_line, queue })
+    let reloading = Reloading::new(Arc::clone(&context), denied);
+    Ok(Server {
+        reloading,
+        registry,
+        stopping,
+        wake,
+        acceptor,
+        reaper,
+        workers,
+        signals,
+        grace,
+        listening,
+        load_line,
+        queue,
+    })
+}
+
+fn journal(config: &Config) -> Result<Journal, StartError> {
+    let records = config.records();
+    let events = records.events.as_deref().map(|path| match path.as_os_str() == "-" {
+        true => Target::Stdout,
+        false => Target::File(path),
+    });
+    Journal::start(records.transfer_log.as_deref(), events).map_err(|error| StartError(error.to_string()))
 }
 
 fn caps(config: &Config) -> Caps {
@@ -237,7 +282,7 @@ fn caps(config: &Config) -> Caps {
 /// The passive ports, of which there must be one for each worker.
 fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePorts, StartError> {
     let range = config.passive_ports();
-    let ports = PassivePorts::new(&range);
+    let ports = PassivePorts::new(&range).with_upload_window(config.storing().window);
     let address = listening.first().copied().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
     let free = ports.free(address, config.workers());
     if free < config.workers() {
@@ -257,12 +302,14 @@ struct Signals {
     bell: UnixStream,
     stop: Arc<AtomicBool>,
     told: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
 }
 
-/// SIGTERM and SIGINT stop the server, and a second one ends the process; SIGUSR1 asks for its state.
+/// SIGTERM and SIGINT stop the server, and a second one ends the process; SIGUSR1 asks for its state, and
+/// SIGHUP has it read its files again.
 fn catch_signals() -> io::Result<Signals> {
     let (bell, writer) = UnixStream::pair()?;
-    let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let [stop, told, reload] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first to see the flag is the second signal.
         signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&stop))?;
@@ -270,8 +317,10 @@ fn catch_signals() -> io::Result<Signals> {
         pipe::register(signal, writer.try_clone()?)?;
     }
     signal_hook::flag::register(SIGUSR1, Arc::clone(&told))?;
-    pipe::register(SIGUSR1, writer)?;
-    Ok(Signals { bell, stop, told })
+    pipe::register(SIGUSR1, writer.try_clone()?)?;
+    signal_hook::flag::register(SIGHUP, Arc::clone(&reload))?;
+    pipe::register(SIGHUP, writer)?;
+    Ok(Signals { bell, stop, told, reload })
 }
 
 fn greeting(banner: &[String]) -> Reply {
@@ -296,6 +345,12 @@ fn url(address: SocketAddr) -> String {
         21 => format!("ftp://{host}/"),
         port => format!("ftp://{host}:{port}/"),
     }
+}
+
+/// Each line with the flag in front, unless it names one.
+fn told_by(flag: &str, error: &str) -> StartError {
+    let line = |line: &str| if line.starts_with("--") { line.to_owned() } else { format!("{flag}: {line}") };
+    StartError(error.lines().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// What went wrong, in words for the operator.

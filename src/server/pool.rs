@@ -3,7 +3,8 @@
 
 use super::queue::Queue;
 use super::registry::{Registry, SessionGuard};
-use crate::data::pulse::Reason;
+use crate::data::pulse::{Reason, Tick};
+use crate::journal::Event;
 use crate::session::{self, Buffers, Context, End, Seat};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,9 +47,15 @@ fn work(number: usize, context: &Context, registry: &Registry, queue: &Queue<Ses
             }
         };
         let bytes = guard.pulse().total();
+        let took = guard.ends().admitted.age(Tick::now());
         registry.counters.ended(end, bytes);
         drop(guard);
         drop(busy);
+        let event = match end {
+            Some(End::Marked(Reason::Shed)) => Event::Shed { peer, user: None, took, bytes },
+            end => Event::Ended { peer, user: None, why: describe(end), took, bytes },
+        };
+        context.journal.note(&event);
         log::info!("{peer}: session ended: {}, {bytes} bytes", describe(end));
     }
 }

@@ -213,10 +213,10 @@ impl Registry {
     #[must_use]
     pub fn describe(&self, index: usize, now: Tick) -> Option<String> {
         let user = match self.table.lock().users.get(index)? {
-            Some(login) => login.user.name(),
-            None => "not logged in",
+            Some(login) => login.user.clone(),
+            None => return self.slots.get(index)?.describe("not logged in", now),
         };
-        self.slots.get(index)?.describe(user, now)
+        self.slots.get(index)?.describe(user.name(), now)
     }
 
     /// The address and port of the client in the slot.
@@ -304,9 +304,9 @@ impl Seat for SessionGuard {
         }
     }
 
-    fn log_in(&self, user: UserId) -> Result<LoginGuard, CapReached> {
+    fn log_in(&self, user: UserId, cap: Option<usize>) -> Result<LoginGuard, CapReached> {
         let (registry, login) = (&self.registry, LoggedIn { user, visit: self.visit });
-        if !registry.table.lock().log_in(self.index, login, &registry.caps) {
+        if !registry.table.lock().log_in(self.index, login, cap.or(registry.caps.per_user)) {
             registry.counters.user_full();
             return Err(CapReached);
         }
@@ -384,7 +384,7 @@ mod tests {
         let first = admit(&registry, "10.0.0.1").unwrap();
         let _second = admit(&registry, "10.0.0.2").unwrap();
         assert_eq!(admit(&registry, "10.0.0.3").unwrap_err(), Refusal::Unauthenticated);
-        let login = first.log_in(UserId::ANONYMOUS).unwrap();
+        let login = first.log_in(UserId::Anonymous, None).unwrap();
         let third = admit(&registry, "10.0.0.3").unwrap();
         drop(third);
         drop(login);
@@ -396,15 +396,15 @@ mod tests {
         let registry = Arc::new(Registry::new(Caps { per_user: Some(1), ..OPEN }));
         let first = admit(&registry, "10.0.0.1").unwrap();
         let second = admit(&registry, "10.0.0.1").unwrap();
-        let login = first.log_in(UserId::ANONYMOUS).unwrap();
-        assert!(second.log_in(UserId::ANONYMOUS).is_err());
+        let login = first.log_in(UserId::Anonymous, None).unwrap();
+        assert!(second.log_in(UserId::Anonymous, None).is_err());
         drop(login);
         let panicked = std::thread::spawn(move || {
-            let _login = second.log_in(UserId::ANONYMOUS).unwrap();
+            let _login = second.log_in(UserId::Anonymous, None).unwrap();
             panic!("on purpose");
         });
         assert!(panicked.join().is_err());
-        assert!(first.log_in(UserId::ANONYMOUS).is_ok());
+        assert!(first.log_in(UserId::Anonymous, None).is_ok());
         assert_eq!(registry.len(), 1);
     }
 
@@ -417,11 +417,11 @@ mod tests {
             holders.iter().filter(|holder| holder.logged_in).count()
         };
         let first = admit(&registry, "10.0.0.1").unwrap();
-        let late = first.log_in(UserId::ANONYMOUS).unwrap();
+        let late = first.log_in(UserId::Anonymous, None).unwrap();
         drop(first);
         let next = admit(&registry, "10.0.0.2").unwrap();
         assert_eq!(logged_in(), 0, "a login ends with its session");
-        let login = next.log_in(UserId::ANONYMOUS).unwrap();
+        let login = next.log_in(UserId::Anonymous, None).unwrap();
         drop(late);
         assert_eq!(logged_in(), 1);
         drop(login);

@@ -159,7 +159,7 @@ impl World {
                 // From here on the registry may count it as logged in.
                 down(&self.strangers, "strangers");
                 stranger = false;
-                parcel.guard.log_in(UserId::ANONYMOUS)
+                parcel.guard.log_in(UserId::Anonymous, None)
             }
         };
         if login.is_ok() {
@@ -484,7 +484,7 @@ fn full_again(registry: &Arc<Registry>) {
         assert_eq!(guard.pulse().mark(), None, "a mark is left");
         assert!(slots.insert(slot_of(registry, &guard)));
         // As many as may be of one user; the others are few enough not to be too many strangers.
-        let login = (number < CAPS.slots / 2).then(|| guard.log_in(UserId::ANONYMOUS).unwrap());
+        let login = (number < CAPS.slots / 2).then(|| guard.log_in(UserId::Anonymous, None).unwrap());
         guards.push((login, guard));
     }
     let (_, stream) = UnixStream::pair().unwrap();

@@ -3,8 +3,12 @@
 //! Owns the rule that a part that can't be read stays as it is, and the one line that tells of it; never ends or
 //! disturbs a session.
 
+use crate::config::Config;
+use crate::deny::{DenyError, DenyList};
+use crate::session::{Context, Homes};
 use crate::swap::Swap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 /// What became of one reload.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,6 +74,64 @@ impl Display for Reload {
             }
         }
     }
+}
+
+/// What SIGHUP reads again.
+#[derive(Debug)]
+pub struct Reloading {
+    context: Arc<Context>,
+    denied: Arc<Swap<DenyList>>,
+    /// Memory of one check of a password that the load line has counted.
+    check_memory: usize,
+}
+
+impl Reloading {
+    /// For this server, as it was started.
+    #[must_use]
+    pub fn new(context: Arc<Context>, denied: Arc<Swap<DenyList>>) -> Self {
+        let check_memory = context.members.homes.load().check_memory();
+        Reloading { context, denied, check_memory }
+    }
+
+    /// Reads the accounts, the list of those who are not let in and the greeting again, and opens the logs anew.
+    /// Sessions that are there go on as they are.
+    pub fn reload(&self) {
+        let Context { config, root, members, greeting, journal, .. } = &*self.context;
+        let mut reload = Reload::begin();
+        if config.access().accounts.is_some() {
+            let before = members.homes.load();
+            reload = reload.part("--accounts", &members.homes, || {
+                let homes = Homes::read(config, root, Some(&before))?;
+                if homes.check_memory() > self.check_memory {
+                    return Err(
+                        "hashes take more memory than the load line has counted: start the server anew".to_owned()
+                    );
+                }
+                Ok(homes)
+            });
+        }
+        if config.access().deny_file.is_some() {
+            reload = reload.part("--deny-file", &self.denied, || deny_list(config));
+        }
+        if config.banner_is_a_file() {
+            reload = reload.part("--banner", greeting, || config.read_banner().map(|lines| super::greeting(&lines)));
+        }
+        journal.reopen();
+        reload.log();
+    }
+
+    /// Writes what the journal still holds.
+    pub fn stop_journal(&self) {
+        self.context.journal.stop();
+    }
+}
+
+/// The list of `--deny-file`; an empty one where there is none.
+///
+/// # Errors
+/// A line for each thing that is wrong.
+pub fn deny_list(config: &Config) -> Result<DenyList, DenyError> {
+    config.access().deny_file.as_deref().map_or_else(|| Ok(DenyList::default()), DenyList::load)
 }
 
 #[cfg(test)]

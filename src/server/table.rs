@@ -36,6 +36,23 @@ pub enum Refusal {
     Stopping,
     /// Room is short, and a session of the address was shed a moment ago.
     Shed,
+    /// The address is on the list of `--deny-file`.
+    Denied,
+}
+
+impl Refusal {
+    /// The reason in words, for what is written down.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Full => "full",
+            Refusal::Address => "too many from the address",
+            Refusal::Unauthenticated => "too many not logged in",
+            Refusal::Stopping => "stopping",
+            Refusal::Shed => "shed a moment ago",
+            Refusal::Denied => "denied",
+        }
+    }
 }
 
 /// Which slots are taken, by whom. Fixed size: as many rows as slots.
@@ -52,7 +69,7 @@ pub(super) struct Table {
 }
 
 /// A session that is logged in: as whom, and which visit it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LoggedIn {
     pub(super) user: UserId,
     pub(super) visit: u64,
@@ -79,7 +96,7 @@ impl TurnedAwayCounts {
         let count = match refusal {
             Refusal::Full => &self.no_slot,
             Refusal::Unauthenticated => &self.strangers,
-            Refusal::Address | Refusal::Shed | Refusal::Stopping => return,
+            Refusal::Address | Refusal::Shed | Refusal::Stopping | Refusal::Denied => return,
         };
         count.fetch_add(1, SeqCst);
     }
@@ -158,9 +175,9 @@ impl Table {
     }
 
     /// Counts a login, unless its user has as many sessions as the cap allows: whether it did.
-    pub(super) fn log_in(&mut self, index: usize, login: LoggedIn, caps: &Caps) -> bool {
-        let sessions = self.users.iter().flatten().filter(|other| other.user == login.user).count();
-        if caps.per_user.is_some_and(|cap| sessions >= cap) {
+    pub(super) fn log_in(&mut self, index: usize, login: LoggedIn, cap: Option<usize>) -> bool {
+        let sessions = || self.users.iter().flatten().filter(|other| other.user == login.user).count();
+        if cap.is_some_and(|cap| sessions() >= cap) {
             return false;
         }
         if let Some(row) = self.users.get_mut(index) {
@@ -171,7 +188,9 @@ impl Table {
 
     /// Ends the login of this visit, and of no other that may have the slot by now.
     pub(super) fn log_out(&mut self, index: usize, visit: u64) {
-        if let Some(row) = self.users.get_mut(index).filter(|row| row.is_some_and(|login| login.visit == visit)) {
+        if let Some(row) =
+            self.users.get_mut(index).filter(|row| row.as_ref().is_some_and(|login| login.visit == visit))
+        {
             *row = None;
         }
     }
