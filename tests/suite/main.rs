@@ -2,8 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+mod members;
 mod server;
 
+mod accounts;
 mod admission;
 mod budget;
 mod clients;
@@ -17,4 +19,5 @@ mod parser;
 mod passwd;
 mod structure;
 mod transcript;
+mod uploads;
 mod verbs;

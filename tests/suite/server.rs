@@ -235,13 +235,24 @@ impl Client {
 
     /// Connects and reads whatever the first reply is.
     pub fn try_connect(address: SocketAddr) -> (Client, String) {
-        let stream = TcpStream::connect(address).expect("the server accepts");
+        let mut client = Self::unread(TcpStream::connect(address).expect("the server accepts"));
+        let greeting = client.reply();
+        (client, greeting)
+    }
+
+    /// Takes over this connection, and reads the greeting, which must be 220.
+    pub fn over(stream: TcpStream) -> Client {
+        let mut client = Self::unread(stream);
+        let greeting = client.reply();
+        assert!(greeting.starts_with("220"), "{greeting}");
+        client
+    }
+
+    fn unread(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         let reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-        let mut client = Client { stream, reader };
-        let greeting = client.reply();
-        (client, greeting)
+        Client { stream, reader }
     }
 
     /// Logs in as anonymous and sets TYPE I.

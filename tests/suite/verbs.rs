@@ -2,7 +2,7 @@
 //! data connections live and die.
 
 use crate::server::{Client, Server, has_ipv6, tree};
-use plimsoll::proto::verb::VERBS;
+use plimsoll::proto::verb::{VERBS, Writes};
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ const fn member(reply: &'static str) -> [&'static str; 3] {
 }
 
 const MISSING: &str = "550 No such file";
-const READ_ONLY: &str = "550 Permission denied: this server is read-only.";
+const READ_ONLY: &str = "550 Permission denied: you may read, and nothing else.";
 
 /// What a client gets for each verb of the table; an empty argument is none at all. `a.txt` is a file,
 /// `sub` a folder.
@@ -207,7 +207,7 @@ fn commands_that_write_change_nothing() {
     let server = Server::start(&root, &[]);
     let mut client = server.login();
     for (verb, cases) in EXPECTED {
-        if !VERBS.iter().any(|known| known.name == *verb && known.gate.writes) {
+        if !VERBS.iter().any(|known| known.name == *verb && known.gate.writes != Writes::No) {
             continue;
         }
         for (argument, _) in *cases {
@@ -477,7 +477,7 @@ fn help_lists_the_verbs_and_explains_each() {
     let all = client.command("HELP");
     let listed: BTreeSet<&str> = all.split('\n').skip(1).flat_map(str::split_ascii_whitespace).collect();
     for verb in VERBS {
-        let usable = verb.gate.offered && !verb.gate.writes;
+        let usable = verb.gate.offered && verb.gate.writes == Writes::No;
         assert_eq!(listed.contains(verb.name), usable || verb.name == "HELP", "{}", verb.name);
         let reply = client.expect(&format!("HELP {}", verb.name), &format!("214 {}", verb.name));
         let told = if verb.gate.offered { verb.help } else { "not offered" };
