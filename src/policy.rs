@@ -146,7 +146,7 @@ mod tests {
     fn subcommands_of_site_have_gates_of_their_own() {
         for (line, reader, adder) in [
             (&b"SITE CHMOD 644 x"[..], Err(Denied::ReadOnly), Err(Denied::AddOnly)),
-            (b"SITE UMASK 022", Ok(()), Ok(())),
+            (b"SITE UMASK 022", Err(Denied::ReadOnly), Ok(())),
             (b"SITE HELP", Ok(()), Ok(())),
         ] {
             let command = Request::parse(line).unwrap().command().unwrap();

@@ -137,6 +137,9 @@ fn anonymous(args: &ServeArgs, problems: &mut Problems) -> Anonymous {
     ];
     if word != "dropbox" && !problems.concern("--anonymous") {
         for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            if problems.concern(flag) {
+                continue;
+            }
             problems.add(flag, Fault::usage("is for --anonymous dropbox only".to_owned()));
         }
     }

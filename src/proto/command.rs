@@ -132,6 +132,8 @@ impl Command<'_> {
     pub fn writes(&self) -> Writes {
         match self {
             Command::Chmod(..) => Writes::Alters,
+            // It is for what will be added.
+            Command::Umask(_) => Writes::Adds,
             _ => Writes::No,
         }
     }
@@ -139,7 +141,7 @@ impl Command<'_> {
     /// Whether only those who are logged in may use such a subcommand.
     #[must_use]
     pub fn needs_login(&self) -> bool {
-        matches!(self, Command::Chmod(..) | Command::Umask(_))
+        self.writes() != Writes::No
     }
 }
 

@@ -16,6 +16,7 @@ mod registry_stress;
 pub mod reload;
 mod schedule;
 mod shed;
+mod signals;
 mod slot;
 mod table;
 mod wake;
@@ -37,20 +38,15 @@ use queue::Queue;
 use reaper::{Reaper, Stopping};
 use registry::{Caps, Registry, SessionGuard};
 use reload::Reloading;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::low_level::pipe;
+use signals::Signals;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use wake::Wake;
-
-/// Exit code of a second signal: the server did not end in order.
-const EXIT_AT_ONCE: i32 = 1;
 
 /// Stack of the acceptor and the reaper in bytes.
 const KEEPER_STACK: usize = 128 * 1024;
@@ -108,7 +104,7 @@ impl Server {
         let listening = listeners.iter().filter_map(|l| l.local_addr().ok()?.as_socket()).collect::<Vec<_>>();
         let ports = passive_ports(&config, &listening)?;
         let signals =
-            catch_signals().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
+            signals::catch().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
         let networks = match config.passive_address() {
             Some(_) => {
                 if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.addr).collect()
@@ -294,33 +290,6 @@ fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePor
         )));
     }
     Ok(ports)
-}
-
-/// The signals that have come, and a bell that rings with each.
-#[derive(Debug)]
-struct Signals {
-    bell: UnixStream,
-    stop: Arc<AtomicBool>,
-    told: Arc<AtomicBool>,
-    reload: Arc<AtomicBool>,
-}
-
-/// SIGTERM and SIGINT stop the server, and a second one ends the process; SIGUSR1 asks for its state, and
-/// SIGHUP has it read its files again.
-fn catch_signals() -> io::Result<Signals> {
-    let (bell, writer) = UnixStream::pair()?;
-    let [stop, told, reload] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
-    for signal in [SIGTERM, SIGINT] {
-        // In this order: the first to see the flag is the second signal.
-        signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-        pipe::register(signal, writer.try_clone()?)?;
-    }
-    signal_hook::flag::register(SIGUSR1, Arc::clone(&told))?;
-    pipe::register(SIGUSR1, writer.try_clone()?)?;
-    signal_hook::flag::register(SIGHUP, Arc::clone(&reload))?;
-    pipe::register(SIGHUP, writer)?;
-    Ok(Signals { bell, stop, told, reload })
 }
 
 fn greeting(banner: &[String]) -> Reply {

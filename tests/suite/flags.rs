@@ -195,7 +195,7 @@ fn a_command_line_that_is_no_command_is_refused_with_2() {
 }
 
 /// Every flag that takes a value.
-const VALUES: [&str; 22] = [
+const VALUES: [&str; 38] = [
     "--listen",
     "--workers",
     "--queue",
@@ -215,6 +215,22 @@ const VALUES: [&str; 22] = [
     "--wide-transfers",
     "--passive-ports",
     "--passive-address",
+    "--accounts",
+    "--anonymous",
+    "--incoming",
+    "--incoming-mode",
+    "--incoming-owner",
+    "--incoming-max-file",
+    "--incoming-max-total",
+    "--anon-rate",
+    "--password-checks",
+    "--deny-file",
+    "--durable",
+    "--min-free",
+    "--upload-window",
+    "--umask",
+    "--transfer-log",
+    "--events",
     "--banner",
     "--grace",
     "--log",
@@ -236,7 +252,10 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
     let times: &[&str] = &["", "0", "99ms", "5x", "-5", "1.5s", "off", "8d"];
     let counts: &[&str] = &["", "0", "-1", "many", "1.5", "99999", "off"];
     let caps: &[&str] = &["", "0", "-1", "many", "OFF", "99999"];
-    let cases: [(&str, &[&str]); 22] = [
+    let sizes: &[&str] = &["", "0", "-1", "lots", "OFF"];
+    let names: &[&str] = &[""];
+    let modes: &[&str] = &["", "8", "1777", "u+x"];
+    let cases: [(&str, &[&str]); 38] = [
         ("--listen", &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"]),
         ("--workers", counts),
         ("--queue", counts),
@@ -256,6 +275,22 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
         ("--wide-transfers", &["", "-1", "16385", "off"]),
         ("--passive-ports", &["", "5", "5-", "-5", "0-900", "900-5", "1-65536", "a-b"]),
         ("--passive-address", &["", "10.1", "::1", "0.0.0.0", "1.2.3.4:21"]),
+        ("--accounts", names),
+        ("--anonymous", &["", "ON", "maybe", "read-only"]),
+        ("--incoming", names),
+        ("--incoming-mode", modes),
+        ("--incoming-owner", &["", "root", "0", "0:", "-1:0", "0:4294967295"]),
+        ("--incoming-max-file", sizes),
+        ("--incoming-max-total", sizes),
+        ("--anon-rate", &["", "0", "1023", "fast", "OFF"]),
+        ("--password-checks", &["", "0", "65", "many"]),
+        ("--deny-file", names),
+        ("--durable", &["", "ON", "yes"]),
+        ("--min-free", &["", "100%", "-1", "off", "5.5%"]),
+        ("--upload-window", &["", "15K", "5M", "wide"]),
+        ("--umask", modes),
+        ("--transfer-log", names),
+        ("--events", names),
         ("--banner", &["\n", "a\u{1b}b", "@"]),
         ("--grace", times),
         ("--log", &["", "loud", "warning", "2"]),
@@ -453,6 +488,22 @@ fn help_names_every_flag_with_its_default() {
         "one for each 32 workers, at least 1",
         "20000-29999",
         "the address to which the client connected",
+        "none but the anonymous user",
+        "read",
+        "ROOT",
+        "600",
+        "that of the server",
+        "off",
+        "off",
+        "off",
+        "1",
+        "none",
+        "on",
+        "16M",
+        "128K",
+        "022",
+        "none",
+        "none",
         "\"plimsoll ready\"",
         "10s",
         "warn",
@@ -466,7 +517,7 @@ fn help_names_every_flag_with_its_default() {
     assert!(text("--no-active").contains("(default: they are allowed"));
     text("--version");
     assert!(out.contains("(default: the current folder)"), "{out}");
-    assert_eq!(entries.len(), VALUES.len() + 3, "a flag that this test does not know: {entries:?}");
+    assert_eq!(entries.len(), VALUES.len() + 6, "a flag that this test does not know: {entries:?}");
     let (code, out, error) = run(&["--help"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
     assert!(out.contains("serve"), "{out}");
