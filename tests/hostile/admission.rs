@@ -115,6 +115,15 @@ fn accept_fails_every_fifth_time() {
         let least = if error.ends_with("FILE") { 5 } else { 30 };
         assert!(served >= least, "{error}: {served}");
         assert!(kernel::thread(arena.pid(), "acceptor").is_some(), "{error}");
+        // Whoever was refused last may hear of it while the acceptor still refuses those who came with him.
+        eventually("somebody to be served", || {
+            let mut guest = arena.guest();
+            let served = matches!(guest.hear(PATIENCE), Heard::Reply(reply) if reply.starts_with("220 "));
+            if served {
+                guest.expect("QUIT", "221 ");
+            }
+            served
+        });
         arena.newcomer();
     }
     let log = arena.log();
