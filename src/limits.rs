@@ -298,6 +298,17 @@ pub const PASSIVE_PORTS: (u16, u16) = (20_000, 29_999);
 /// Least rate of `--anon-rate` and `max-rate` in bytes a second: below it a transfer would look like a stalled
 /// one to every client.
 pub const PACE_MIN: u64 = 1024;
+/// Bytes that an account takes in memory, with what its sessions share; there are two tables for the moment in
+/// which one takes the place of the other.
+pub const ACCOUNT_BYTES: usize = 2048;
+/// Accounts, and ranges of the deny list, that a reload may bring beyond twice as many as there were at start:
+/// the load line has counted no more.
+pub const MORE_AT_RELOAD: usize = 1000;
+/// Bytes of a range of the deny list.
+pub const RANGE_BYTES: usize = 32;
+/// Descriptors that a session which may write can hold besides: the root of its user, and the folder of an
+/// upload.
+pub const DESCRIPTORS_PER_WRITER: usize = 2;
 /// Most of `--password-checks`: each takes a processor and up to 64 MiB.
 pub const PASSWORD_CHECKS_MAX: usize = 64;
 /// `--incoming-mode`: for the operator's eyes alone.

@@ -62,6 +62,10 @@ pub fn permit(subject: Subject, request: &Request<'_>) -> Result<(), Denied> {
         Subject::Stranger => Ok(()),
         Subject::Member(rights) if lists && rights.list => Ok(()),
         Subject::Member(rights) if lists || gate.reads && !rights.read => Err(Denied::DropOnly),
+        // Files are dropped, and nothing else.
+        Subject::Member(rights) if gate.writes == Writes::Adds && !gate.transfer && !rights.read => {
+            Err(Denied::DropOnly)
+        }
         Subject::Member(rights) => may_write(rights, gate.writes),
     }
 }
@@ -118,7 +122,8 @@ mod tests {
             let (read, add, drop) = match verb.gate.writes {
                 Writes::No if verb.gate.reads => (Ok(()), Ok(()), Err(Denied::DropOnly)),
                 Writes::No => (Ok(()), Ok(()), Ok(())),
-                Writes::Adds => (Err(Denied::ReadOnly), Ok(()), Ok(())),
+                Writes::Adds if verb.gate.transfer => (Err(Denied::ReadOnly), Ok(()), Ok(())),
+                Writes::Adds => (Err(Denied::ReadOnly), Ok(()), Err(Denied::DropOnly)),
                 Writes::Alters => (Err(Denied::ReadOnly), Err(Denied::AddOnly), Err(Denied::DropOnly)),
             };
             assert_eq!((reader, adder, dropper), (read, add, drop), "{name}");

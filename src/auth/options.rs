@@ -215,8 +215,10 @@ fn split(text: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, String>> {
 }
 
 /// No more of a wrong word than shows which it is.
+/// What may be shown of a field that is wrong: little, and nothing of what may be a hash that came to stand in
+/// the wrong place.
 fn few(bytes: &[u8]) -> &[u8] {
-    bytes.get(..60).unwrap_or(bytes)
+    if bytes.contains(&b'$') { b"..." } else { bytes.get(..60).unwrap_or(bytes) }
 }
 
 fn root(value: &[u8]) -> Result<PathBuf, String> {

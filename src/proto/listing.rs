@@ -71,6 +71,8 @@ pub enum Perm {
     Read,
     /// Read, and add what is not there.
     Add,
+    /// Add, and not read.
+    Drop,
     /// Change everything.
     All,
 }
@@ -132,8 +134,10 @@ pub fn facts_line(out: &mut Vec<u8>, entry: &Entry<'_>, facts: Facts, perm: Perm
     if facts.has(Facts::PERM) {
         match (entry.kind, perm) {
             (Kind::File, Perm::Read | Perm::Add) => text.put(b"perm=r;"),
+            (Kind::File, Perm::Drop) => text.put(b"perm=;"),
             (Kind::File, Perm::All) => text.put(b"perm=adfrw;"),
             (Kind::Folder, Perm::Read) => text.put(b"perm=el;"),
+            (Kind::Folder, Perm::Drop) => text.put(b"perm=cel;"),
             (Kind::Folder, Perm::Add) => text.put(b"perm=celm;"),
             (Kind::Folder, Perm::All) => text.put(b"perm=cdeflmp;"),
             (Kind::Link | Kind::Other, _) => {}

@@ -5,9 +5,10 @@ use super::host;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::limits::{
-    CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER, DESCRIPTORS_PER_SESSION,
-    DESCRIPTORS_SPARE, LINE_MAX, NAMES_BUFFER, NARROW_WINDOW, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PATH_MAX,
-    READ_BUFFER, REPLY_BUFFER, SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
+    ACCOUNT_BYTES, CONTROL_RECEIVE_BUFFER, CONTROL_SEND_BUFFER, DATA_BUFFER, DATA_RECEIVE_BUFFER,
+    DESCRIPTORS_PER_SESSION, DESCRIPTORS_PER_WRITER, DESCRIPTORS_SPARE, LINE_MAX, MORE_AT_RELOAD, NAMES_BUFFER,
+    NARROW_WINDOW, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PATH_MAX, RANGE_BYTES, READ_BUFFER, REPLY_BUFFER,
+    SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
@@ -49,8 +50,34 @@ pub struct Allowed {
     pub descriptors: Option<u64>,
     /// Bytes to which the send buffer of a connection may grow.
     pub wide_window: usize,
+    /// What the files that flags name bring.
+    pub files: Files,
+}
+
+/// What the load line has to count of the files that flags name; a reload may bring no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
     /// Bytes that the check of a password takes.
     pub check_memory: usize,
+    /// Accounts, where there is a file of them.
+    pub accounts: Option<usize>,
+    /// Ranges of addresses, where there is a deny list.
+    pub ranges: Option<usize>,
+}
+
+impl Files {
+    /// The most that a reload may bring to a server that was started with these.
+    #[must_use]
+    pub fn most(self) -> Files {
+        let most = |count: usize| 2 * count + MORE_AT_RELOAD;
+        Files { accounts: self.accounts.map(most), ranges: self.ranges.map(most), ..self }
+    }
+
+    /// Bytes of the tables, of which there are two while one takes the place of the other.
+    fn bytes(self) -> usize {
+        let most = self.most();
+        2 * (most.accounts.unwrap_or(0) * ACCOUNT_BYTES + most.ranges.unwrap_or(0) * RANGE_BYTES)
+    }
 }
 
 /// Whose limit of memory it is.
@@ -86,23 +113,23 @@ pub enum Overloaded {
 }
 
 impl Allowed {
-    /// Asks the flags and the host. A check of a password takes `check_memory` bytes.
+    /// Asks the flags and the host.
     #[must_use]
-    pub fn now(config: &Config, check_memory: usize) -> Self {
+    pub fn now(config: &Config, files: Files) -> Self {
         let flag = config.memory_limit().map(|bytes| (bytes, MemoryLimit::Flag));
         let cgroup = host::cgroup_memory().map(|bytes| (bytes, MemoryLimit::Cgroup));
         Allowed {
             memory: flag.into_iter().chain(cgroup).min_by_key(|(bytes, _)| *bytes),
             descriptors: getrlimit(Resource::Nofile).maximum,
             wide_window: host::send_buffer_max(),
-            check_memory,
+            files,
         }
     }
 
     /// The load line of a configuration on this host.
     #[must_use]
     pub fn load_line(&self, config: &Config) -> LoadLine {
-        LoadLine::of(config, self.wide_window, self.check_memory)
+        LoadLine::of(config, self.wide_window, self.files)
     }
 
     /// The configuration with the number of workers settled: for `--workers auto` the largest pool
@@ -146,16 +173,17 @@ enum Short {
 }
 
 impl LoadLine {
-    /// Computes it from the flags, where a send buffer may grow to `wide_window` bytes and the check of a
-    /// password takes `check_memory`.
+    /// Computes it from the flags and what the files that they name bring, where a send buffer may grow to
+    /// `wide_window` bytes.
     #[must_use]
-    fn of(config: &Config, wide_window: usize, check_memory: usize) -> Self {
+    fn of(config: &Config, wide_window: usize, files: Files) -> Self {
         let control = KERNEL_SOCKET + 2 * (CONTROL_RECEIVE_BUFFER + CONTROL_SEND_BUFFER);
         let data = data_connection(config.uploads().then(|| config.storing().window));
         let buffers = DATA_BUFFER + NAMES_BUFFER + READ_BUFFER + PATH_MAX + 2 * LINE_MAX + 2 * REPLY_BUFFER + MOMENTARY;
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT;
         let wide = in_flight(wide_window).saturating_sub(in_flight(NARROW_WINDOW));
         let listeners = config.listen().len().max(1);
+        let per_session = DESCRIPTORS_PER_SESSION + if config.uploads() { DESCRIPTORS_PER_WRITER } else { 0 };
         LoadLine {
             sessions: config.workers(),
             queued: config.queue(),
@@ -163,9 +191,10 @@ impl LoadLine {
                 + config.workers() * worker
                 + config.wide_transfers() * wide
                 + config.queue() * (control + SLOT)
-                + config.access().password_checks * check_memory
+                + config.access().password_checks * files.check_memory
+                + files.bytes()
                 + journal(config),
-            descriptors: config.workers() * DESCRIPTORS_PER_SESSION + config.queue() + listeners + DESCRIPTORS_SPARE,
+            descriptors: config.workers() * per_session + config.queue() + listeners + DESCRIPTORS_SPARE,
         }
     }
 
@@ -284,10 +313,11 @@ mod tests {
     }
 
     fn load_line(flags: &str) -> LoadLine {
-        LoadLine::of(&config(flags), WIDE_WINDOW, 0)
+        LoadLine::of(&config(flags), WIDE_WINDOW, NO_FILES)
     }
 
-    const OPEN: Allowed = Allowed { memory: None, descriptors: None, wide_window: WIDE_WINDOW, check_memory: 0 };
+    const OPEN: Allowed = Allowed { memory: None, descriptors: None, wide_window: WIDE_WINDOW, files: NO_FILES };
+    const NO_FILES: Files = Files { check_memory: 0, accounts: None, ranges: None };
 
     #[test]
     fn auto_takes_the_largest_pool_that_fits_and_one_more_does_not() {
@@ -300,9 +330,9 @@ mod tests {
             let settled = allowed.settle(config("--workers auto --queue 16"));
             let workers = settled.workers();
             assert!(workers > 1, "{allowed:?}");
-            assert_eq!(LoadLine::of(&settled, WIDE_WINDOW, 0).check(&allowed, &settled), Ok(()), "{allowed:?}");
+            assert_eq!(LoadLine::of(&settled, WIDE_WINDOW, NO_FILES).check(&allowed, &settled), Ok(()), "{allowed:?}");
             let more = settled.with_workers(workers + 1);
-            assert!(LoadLine::of(&more, WIDE_WINDOW, 0).check(&allowed, &more).is_err(), "{allowed:?}");
+            assert!(LoadLine::of(&more, WIDE_WINDOW, NO_FILES).check(&allowed, &more).is_err(), "{allowed:?}");
         }
         assert_eq!(OPEN.settle(config("--workers auto")).workers(), WORKERS_AUTO_MAX);
         let ports = OPEN.settle(config("--workers auto --passive-ports 3000-3009"));
@@ -314,12 +344,12 @@ mod tests {
         let allowed = Allowed { memory: Some((16 << 20, MemoryLimit::Flag)), ..OPEN };
         let asked = allowed.settle(config("--workers 256"));
         assert_eq!(asked.workers(), 256);
-        let refused = LoadLine::of(&asked, WIDE_WINDOW, 0).check(&allowed, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW, NO_FILES).check(&allowed, &asked).unwrap_err().to_string();
         for part in ["--workers", "--memory-limit", "16 MiB", "--workers auto"] {
             assert!(refused.contains(part), "{part} in {refused}");
         }
         let nothing = Allowed { memory: Some((1 << 20, MemoryLimit::Cgroup)), ..OPEN };
-        let refused = LoadLine::of(&asked, WIDE_WINDOW, 0).check(&nothing, &asked).unwrap_err().to_string();
+        let refused = LoadLine::of(&asked, WIDE_WINDOW, NO_FILES).check(&nothing, &asked).unwrap_err().to_string();
         assert!(refused.contains("no worker fits") && refused.contains("cgroup"), "{refused}");
     }
 

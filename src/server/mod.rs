@@ -33,7 +33,7 @@ use crate::swap::Swap;
 use crate::vfs::Root;
 use acceptor::{Acceptor, Door};
 use judge::Rules;
-use load_line::{Allowed, LoadLine, Overloaded};
+use load_line::{Allowed, Files, LoadLine, Overloaded};
 use queue::Queue;
 use reaper::{Reaper, Stopping};
 use registry::{Caps, Registry, SessionGuard};
@@ -86,25 +86,26 @@ impl Server {
     /// # Errors
     /// One line that names the flag at fault and its value.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        // First: to look through a tree takes time, in which a signal may come.
+        let signals =
+            signals::catch().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
         let root = Root::open(config.root()).map_err(|error| StartError(format!("ROOT: {error}")))?;
         let root = Arc::new(root);
         let homes = Homes::read(&config, &root, None).map_err(|error| told_by("--accounts", &error))?;
-        let allowed = Allowed::now(&config, homes.check_memory());
+        let denied = reload::deny_list(&config).map_err(|error| told_by("--deny-file", &error.to_string()))?;
+        let files = reload::counted(&config, &homes, &denied);
+        let allowed = Allowed::now(&config, files);
         let config = allowed.settle(config);
         let load_line = allowed.load_line(&config);
         let overloaded = |error: Overloaded| StartError(error.to_string());
         load_line.check(&allowed, &config).map_err(overloaded)?;
         load_line.claim_descriptors().map_err(overloaded)?;
-        let denied = Arc::new(Swap::new(
-            reload::deny_list(&config).map_err(|error| told_by("--deny-file", &error.to_string()))?,
-        ));
+        let denied = Arc::new(Swap::new(denied));
         let journal = journal(&config)?;
         let listeners = listen::all(config.listen(), config.listen_is_default())
             .map_err(|(address, error)| StartError(format!("--listen: {address}: {}", told(&error))))?;
         let listening = listeners.iter().filter_map(|l| l.local_addr().ok()?.as_socket()).collect::<Vec<_>>();
         let ports = passive_ports(&config, &listening)?;
-        let signals =
-            signals::catch().map_err(|error| StartError(format!("signals can't be caught: {}", told(&error))))?;
         let networks = match config.passive_address() {
             Some(_) => {
                 if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.addr).collect()
@@ -115,7 +116,7 @@ impl Server {
         let windows = Windows::new(config.wide_transfers());
         let members = Members::new(homes, config.access().password_checks);
         let context = Context { greeting, root, ports, windows, networks, members, journal, config };
-        start_threads(Arc::new(context), denied, listeners, listening, load_line, signals)
+        start_threads(Arc::new(context), (denied, files), listeners, listening, load_line, signals)
     }
 
     /// Tells on standard output that clients may come.
@@ -202,7 +203,7 @@ impl Server {
 
 fn start_threads(
     context: Arc<Context>,
-    denied: Arc<Swap<DenyList>>,
+    (denied, files): (Arc<Swap<DenyList>>, Files),
     listeners: Vec<socket2::Socket>,
     listening: Vec<SocketAddr>,
     load_line: LoadLine,
@@ -239,7 +240,7 @@ fn start_threads(
     );
     let reaper = keeper("reaper").spawn(move || reaper.run()).map_err(no_thread)?;
     let grace = config.timeouts().grace;
-    let reloading = Reloading::new(Arc::clone(&context), denied);
+    let reloading = Reloading::new(Arc::clone(&context), denied, files);
     Ok(Server {
         reloading,
         registry,

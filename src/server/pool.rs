@@ -5,7 +5,7 @@ use super::queue::Queue;
 use super::registry::{Registry, SessionGuard};
 use crate::data::pulse::{Reason, Tick};
 use crate::journal::Event;
-use crate::session::{self, Buffers, Context, End, Seat};
+use crate::session::{self, Buffers, Context, End, Over, Seat};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,11 +39,11 @@ fn work(number: usize, context: &Context, registry: &Registry, queue: &Queue<Ses
     while let Some(guard) = queue.take(number) {
         let busy = registry.busy();
         let peer = guard.ends().peer;
-        let end = match catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers))) {
-            Ok(end) => Some(end),
+        let (end, user) = match catch_unwind(AssertUnwindSafe(|| serve(context, &guard, &mut buffers))) {
+            Ok(Over { end, user }) => (Some(end), user),
             Err(_) => {
                 log::error!("{peer}: defect: the session panicked; please report it");
-                None
+                (None, None)
             }
         };
         let bytes = guard.pulse().total();
@@ -51,9 +51,10 @@ fn work(number: usize, context: &Context, registry: &Registry, queue: &Queue<Ses
         registry.counters.ended(end, bytes);
         drop(guard);
         drop(busy);
+        let user = user.as_ref().map(|user| user.name().as_bytes());
         let event = match end {
-            Some(End::Marked(Reason::Shed)) => Event::Shed { peer, user: None, took, bytes },
-            end => Event::Ended { peer, user: None, why: describe(end), took, bytes },
+            Some(End::Marked(Reason::Shed)) => Event::Shed { peer, user, took, bytes },
+            end => Event::Ended { peer, user, why: describe(end), took, bytes },
         };
         context.journal.note(&event);
         log::info!("{peer}: session ended: {}, {bytes} bytes", describe(end));
@@ -62,10 +63,10 @@ fn work(number: usize, context: &Context, registry: &Registry, queue: &Queue<Ses
 
 /// Apart from the loop, so that a worker that waits has touched little of its stack.
 #[inline(never)]
-fn serve(context: &Context, guard: &SessionGuard, buffers: &mut Buffers) -> End {
+fn serve(context: &Context, guard: &SessionGuard, buffers: &mut Buffers) -> Over {
     match guard.socket() {
         Some(socket) => session::run(context, guard, socket, guard.ends(), buffers),
-        None => End::Lost,
+        None => Over { end: End::Lost, user: None },
     }
 }
 

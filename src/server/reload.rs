@@ -3,6 +3,7 @@
 //! Owns the rule that a part that can't be read stays as it is, and the one line that tells of it; never ends or
 //! disturbs a session.
 
+use super::load_line::Files;
 use crate::config::Config;
 use crate::deny::{DenyError, DenyList};
 use crate::session::{Context, Homes};
@@ -81,16 +82,26 @@ impl Display for Reload {
 pub struct Reloading {
     context: Arc<Context>,
     denied: Arc<Swap<DenyList>>,
-    /// Memory of one check of a password that the load line has counted.
-    check_memory: usize,
+    /// The most that the load line has counted.
+    most: Files,
+}
+
+/// What the load line has to count of the files.
+#[must_use]
+pub fn counted(config: &Config, homes: &Homes, denied: &DenyList) -> Files {
+    let access = config.access();
+    Files {
+        check_memory: homes.check_memory(),
+        accounts: access.accounts.is_some().then(|| homes.accounts()),
+        ranges: access.deny_file.is_some().then(|| denied.len()),
+    }
 }
 
 impl Reloading {
     /// For this server, as it was started.
     #[must_use]
-    pub fn new(context: Arc<Context>, denied: Arc<Swap<DenyList>>) -> Self {
-        let check_memory = context.members.homes.load().check_memory();
-        Reloading { context, denied, check_memory }
+    pub fn new(context: Arc<Context>, denied: Arc<Swap<DenyList>>, files: Files) -> Self {
+        Reloading { context, denied, most: files.most() }
     }
 
     /// Reads the accounts, the list of those who are not let in and the greeting again, and opens the logs anew.
@@ -102,16 +113,21 @@ impl Reloading {
             let before = members.homes.load();
             reload = reload.part("--accounts", &members.homes, || {
                 let homes = Homes::read(config, root, Some(&before))?;
-                if homes.check_memory() > self.check_memory {
-                    return Err(
-                        "hashes take more memory than the load line has counted: start the server anew".to_owned()
-                    );
+                match () {
+                    () if homes.check_memory() > self.most.check_memory => {
+                        Err(uncounted("the hashes take more memory"))
+                    }
+                    () if Some(homes.accounts()) > self.most.accounts => Err(uncounted("there are more accounts")),
+                    () => Ok(homes),
                 }
-                Ok(homes)
             });
         }
         if config.access().deny_file.is_some() {
-            reload = reload.part("--deny-file", &self.denied, || deny_list(config));
+            reload = reload.part("--deny-file", &self.denied, || match deny_list(config) {
+                Ok(list) if Some(list.len()) > self.most.ranges => Err(uncounted("there are more ranges")),
+                Ok(list) => Ok(list),
+                Err(error) => Err(error.to_string()),
+            });
         }
         if config.banner_is_a_file() {
             reload = reload.part("--banner", greeting, || config.read_banner().map(|lines| super::greeting(&lines)));
@@ -124,6 +140,10 @@ impl Reloading {
     pub fn stop_journal(&self) {
         self.context.journal.stop();
     }
+}
+
+fn uncounted(what: &str) -> String {
+    format!("{what} than the load line has counted: start the server anew")
 }
 
 /// The list of `--deny-file`; an empty one where there is none.

@@ -242,6 +242,16 @@ impl<'a> ControlConnection<'a> {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether the client is still there, as far as is known without a wait.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        match recv(self.socket, [0u8].as_mut_slice(), RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((0, _)) => false,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Whether the session may go on.
     ///
     /// # Errors

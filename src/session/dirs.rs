@@ -13,7 +13,7 @@ use crate::proto::message::message;
 use crate::proto::pathname::quote;
 use crate::proto::reply::Reply;
 use crate::session::Seat;
-use crate::session::transfer::Verb;
+use crate::session::transfer::Way;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -52,6 +52,7 @@ impl<S: Seat> Session<'_, S> {
     /// What may be done with entries, as MLST's perm tells it.
     fn perm(&self) -> Perm {
         match self.subject() {
+            Subject::Member(Rights { read: false, .. }) => Perm::Drop,
             Subject::Member(Rights { write: Write::All, .. }) => Perm::All,
             Subject::Member(Rights { write: Write::Add, .. }) => Perm::Add,
             _ => Perm::Read,
@@ -89,7 +90,7 @@ impl<S: Seat> Session<'_, S> {
         };
         let root = Arc::clone(&self.root);
         let opening = Reply::new(150, "Here comes the listing.");
-        self.transfer(port, &opening, None, &listing.path(), Verb::Listed, |sender, work| {
+        self.transfer(port, &opening, None, &listing.path(), Way::Listing, |sender, work| {
             let Work { data, names, read } = work;
             let mut sink = DataSink::new(sender, data);
             listing.write(&root, names, read, &mut sink)?;

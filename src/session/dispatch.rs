@@ -15,6 +15,8 @@ impl<S: Seat> Session<'_, S> {
     /// Executes one line; the reply is its final one.
     pub(super) fn execute(&mut self, line: &[u8]) -> Result<Reply, Stop> {
         let after_transfer = std::mem::take(&mut self.after_transfer);
+        // RNTO follows RNFR at once, or not at all.
+        let rename_from = self.rename_from.take();
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(error) => {
@@ -28,8 +30,6 @@ impl<S: Seat> Session<'_, S> {
         if let Err(denied) = permit(self.subject(), &request) {
             return Ok(self.refuse(&request, answer::denied(denied)));
         }
-        // RNTO follows RNFR at once, or not at all.
-        let rename_from = self.rename_from.take();
         match request.command() {
             // The transfer was over before ABOR was read, which is then done (RFC 959 §4.1.3, case 1):
             // suppaftp closes the data connection first, and waits for this reply.

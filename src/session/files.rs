@@ -9,7 +9,7 @@ use crate::proto::params::RepresentationType;
 use crate::proto::pathname::VirtualPath;
 use crate::proto::reply::Reply;
 use crate::session::Seat;
-use crate::session::transfer::Verb;
+use crate::session::transfer::Way;
 use crate::vfs::{OpenFile, Status};
 use std::os::fd::AsFd;
 
@@ -51,7 +51,7 @@ impl<S: Seat> Session<'_, S> {
             }
         };
         let representation = self.representation;
-        self.transfer(port, &opening, expected, path, Verb::Sent, |sender, work| match representation {
+        self.transfer(port, &opening, expected, path, Way::Out, |sender, work| match representation {
             RepresentationType::Image => sender.file(file.file.as_fd(), offset, file.length, work.data),
             RepresentationType::Ascii => sender.ascii_file(file.file.as_fd(), file.length, work.data),
         })

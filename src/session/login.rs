@@ -62,8 +62,8 @@ impl<S: Seat> Session<'_, S> {
         let homes = members.homes.load();
         let until = self.login_until;
         let control = &self.control;
-        // No longer than the login may take, nor than the server wants this session.
-        let waiting = || control.check().is_ok() && Tick::now() < until;
+        // No longer than the login may take, nor than client and server want this session.
+        let waiting = || control.check().is_ok() && control.is_there() && Tick::now() < until;
         match members.verify(&homes, name, password, peer, waiting) {
             Verdict::Right(account) => match homes.open(&account) {
                 Ok(opened) => self.enter(UserId::Account(account.name().into()), Some(&account), opened),

@@ -35,6 +35,11 @@ impl Room {
     pub(super) fn reserve(&self, bytes: u64) -> Option<Reservation> {
         self.usage.reserve(bytes, self.limit.unwrap_or(u64::MAX))
     }
+
+    /// Whether there is room for so many bytes now.
+    pub(super) fn has(&self, bytes: u64) -> bool {
+        self.limit.is_none_or(|limit| self.usage.used().saturating_add(bytes) <= limit)
+    }
 }
 
 /// Rules for files in the drop-box.

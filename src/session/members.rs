@@ -9,7 +9,7 @@ use crate::limits::THROTTLE_ENTRIES;
 use crate::policy::Rights;
 use crate::proto::pathname::VirtualPath;
 use crate::swap::Swap;
-use crate::vfs::{Root, Usage};
+use crate::vfs::{Root, RootError, Usage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -156,6 +156,12 @@ impl Homes {
         self.accounts.is_some()
     }
 
+    /// How many accounts there are.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        self.shared.len()
+    }
+
     /// Memory in bytes of the dearest check of a password.
     #[must_use]
     pub fn check_memory(&self) -> usize {
@@ -163,15 +169,14 @@ impl Homes {
     }
 
     /// What the login of an account opens; its root is opened anew, as it may have been replaced.
-    pub(super) fn open(&self, account: &Account) -> Result<Opened, crate::vfs::RootError> {
+    pub(super) fn open(&self, account: &Account) -> Result<Opened, RootError> {
         let rights = Rights { write: account.write(), ..Rights::READ };
-        let shared = self.shared.get(account.name());
-        let path = shared.map_or(Path::new("."), |shared| &shared.root);
+        let shared = self.shared.get(account.name()).ok_or_else(|| RootError::Missing(account.name().into()))?;
         Ok(Opened {
-            root: Arc::new(Root::open(path)?),
+            root: Arc::new(Root::open(&shared.root)?),
             rights,
-            pace: shared.and_then(|shared| shared.pace.clone()),
-            room: shared.and_then(|shared| shared.room.clone()),
+            pace: shared.pace.clone(),
+            room: shared.room.clone(),
             drops: None,
         })
     }

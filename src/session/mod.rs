@@ -24,6 +24,7 @@ pub use answer::goodbye;
 pub use members::{Homes, Members};
 pub use seat::{CapReached, Seat};
 
+use crate::auth::UserId;
 use crate::config::Config;
 use crate::data::passive::PassivePorts;
 use crate::data::port::DataPort;
@@ -156,8 +157,17 @@ struct Session<'a, S: Seat> {
     facts: Facts,
 }
 
+/// A session that is over: how it ended, and as whom it was logged in then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// How it ended.
+    pub end: End,
+    /// Who was logged in.
+    pub user: Option<UserId>,
+}
+
 /// Serves one session to its end. The socket stays open; closing it is for whoever admitted it.
-pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends, buffers: &mut Buffers) -> End {
+pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends, buffers: &mut Buffers) -> Over {
     let Buffers { lines, line, out, work } = buffers;
     let timeouts = context.config.timeouts();
     let control = ControlConnection::new(socket.as_fd(), seat.pulse(), lines, out, timeouts.stall);
@@ -190,7 +200,8 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
     session.port = DataPort::None;
     // After QUIT nothing more is expected of the client; where it is gone there is nobody to hear.
     session.control.goodbye(matches!(end, End::Refused | End::Marked(_)));
-    end
+    let user = session.member().map(|member| member.user.clone());
+    Over { end, user }
 }
 
 impl<S: Seat> Session<'_, S> {

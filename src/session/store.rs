@@ -8,7 +8,7 @@ use super::{Session, answer};
 use crate::auth::Write;
 use crate::config::MinFree;
 use crate::data::port::{DataError, DataPort};
-use crate::data::pulse::{Phase, Tick};
+use crate::data::pulse::{Phase, Pulse, Tick};
 use crate::data::receive::Incoming;
 use crate::data::wait::Stop;
 use crate::limits::SPACE_EVERY;
@@ -18,7 +18,7 @@ use crate::proto::params::RepresentationType;
 use crate::proto::pathname::{Escaped, VirtualPath, shown};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
-use crate::session::transfer::Verb;
+use crate::session::transfer::Way;
 use crate::vfs::{Existing, Offset, Upload, VfsError};
 
 /// What a client wants stored, and how.
@@ -35,18 +35,30 @@ pub(super) enum How {
 /// Name of an upload for which the client has none (STOU).
 const NAMELESS: &[u8] = b"upload";
 
+/// Names that are tried for it; then the end decides.
+const NUMBERS_TRIED: u32 = 100;
+
 /// What is written, and what holds for it.
-struct Sink {
+struct Sink<'a> {
     upload: Upload,
+    pulse: &'a Pulse,
     max_file: Option<u64>,
     min_free: MinFree,
     /// Length at which the disk is asked for its room again.
     ask_at: u64,
 }
 
-impl Sink {
-    /// Writes these bytes, once it is sure that they may be there.
+impl Sink<'_> {
+    /// Writes these bytes, once it is sure that they may be there. As long as the disk takes for that nobody
+    /// is to blame the client for not sending.
     fn write(&mut self, bytes: &[u8]) -> Result<(), VfsError> {
+        self.pulse.enter(Phase::Work, Tick::NEVER);
+        let outcome = self.write_if_it_may_be(bytes);
+        self.pulse.enter(Phase::Transfer, Tick::NEVER);
+        outcome
+    }
+
+    fn write_if_it_may_be(&mut self, bytes: &[u8]) -> Result<(), VfsError> {
         let after = self.upload.length().saturating_add(self.upload.growth(bytes.len() as u64));
         if self.max_file.is_some_and(|most| after > most) {
             return Err(VfsError::TooLarge);
@@ -65,7 +77,7 @@ impl Sink {
     }
 }
 
-impl<S: Seat> Session<'_, S> {
+impl<'a, S: Seat> Session<'a, S> {
     pub(super) fn store(&mut self, argument: &[u8], how: How) -> Result<Reply, Stop> {
         let port = std::mem::take(&mut self.port);
         let offset = self.restart.take().map_or(0, |marker| marker.offset());
@@ -76,7 +88,7 @@ impl<S: Seat> Session<'_, S> {
     }
 
     /// Opens what is to be written, and asks for room.
-    fn open_upload(&self, argument: &[u8], how: How, offset: u64) -> Result<Sink, Reply> {
+    fn open_upload(&self, argument: &[u8], how: How, offset: u64) -> Result<Sink<'a>, Reply> {
         let (rights, drops) = match (self.subject(), self.member()) {
             (Subject::Member(rights), Some(member)) => (rights, member.drop_box),
             _ => return Err(answer::denied(Denied::NotLoggedIn)),
@@ -88,7 +100,10 @@ impl<S: Seat> Session<'_, S> {
             return Err(Reply::new(554, "REST works in image type only: send TYPE I."));
         }
         let argument = if argument.is_empty() { NAMELESS } else { argument };
-        let path = self.resolve(argument)?;
+        let mut path = self.resolve(argument)?;
+        if how == How::Unique {
+            path = self.free_name(path)?;
+        }
         if drops.is_some() && path.file_name().unwrap_or_default().starts_with(b".") {
             return Err(Reply::new(553, "That name is not allowed here."));
         }
@@ -101,7 +116,7 @@ impl<S: Seat> Session<'_, S> {
         upload.and_then(|upload| self.sink(upload, drops)).map_err(|error| answer::file(&error))
     }
 
-    fn sink(&self, mut upload: Upload, drops: Option<Drops>) -> Result<Sink, VfsError> {
+    fn sink(&self, mut upload: Upload, drops: Option<Drops>) -> Result<Sink<'a>, VfsError> {
         if let Some((user, group)) = drops.and_then(|drops| drops.owner) {
             upload.set_owner(Some(user), Some(group))?;
         }
@@ -110,16 +125,17 @@ impl<S: Seat> Session<'_, S> {
         }
         let ask_at = upload.length().saturating_add(SPACE_EVERY);
         let min_free = self.context.config.storing().min_free;
-        let sink = Sink { upload, max_file: drops.and_then(|drops| drops.max_file), min_free, ask_at };
+        let pulse = self.seat.pulse();
+        let sink = Sink { upload, pulse, max_file: drops.and_then(|drops| drops.max_file), min_free, ask_at };
         sink.ask_for_room()?;
         Ok(sink)
     }
 
-    fn receive_file(&mut self, port: DataPort, mut sink: Sink, how: How) -> Result<Reply, Stop> {
+    fn receive_file(&mut self, port: DataPort, mut sink: Sink<'_>, how: How) -> Result<Reply, Stop> {
         let representation = self.representation;
         let opening = match (how, representation) {
             // RFC 1123 §4.1.2.9.
-            (How::Unique, _) => Reply::with(150, told(b"FILE: ", sink.upload.path())),
+            (How::Unique, _) => Reply::with(150, self.told(b"FILE: ", sink.upload.path())),
             (_, RepresentationType::Ascii) => Reply::new(150, "Opening ASCII mode data connection."),
             (_, RepresentationType::Image) => Reply::new(150, "Opening BINARY mode data connection."),
         };
@@ -158,22 +174,23 @@ impl<S: Seat> Session<'_, S> {
             }
         };
         let written_down = stored.as_ref().unwrap_or(&path);
-        let reply = self.end_transfer(Verb::Received, written_down, outcome)?;
+        let why = failure.map(|failure| self.failed("STOR", &path, &failure));
+        let reply = self.end_transfer(Way::In, written_down, outcome, why)?;
         Ok(match (failure, stored) {
             (Some(failure), _) => answer::file(&failure),
             // The client has to be told a name that it did not choose.
             (None, Some(name)) if how == How::Unique || name != path => {
-                Reply::with(226, told(b"Transfer complete. FILE: ", &name))
+                Reply::with(226, self.told(b"Transfer complete. FILE: ", &name))
             }
             (None, _) => reply,
         })
     }
 
-    /// The upload broke: what came is deleted, or kept for a client that wants to go on with it. What was
-    /// changed in place stays in any case.
+    /// The upload broke: what came is deleted, or kept for a client that may go on with it. What was changed in
+    /// place stays in any case.
     fn keep_or_discard(&self, upload: Upload) {
-        let dropped = self.member().is_some_and(|member| member.drop_box.is_some());
-        if upload.in_place() || dropped || !self.context.config.storing().keep_partial {
+        let may_go_on = self.member().is_some_and(|member| member.rights.write == Write::All);
+        if upload.in_place() || !may_go_on || !self.context.config.storing().keep_partial {
             return;
         }
         let path = upload.path().clone();
@@ -189,15 +206,41 @@ impl<S: Seat> Session<'_, S> {
         }
     }
 
+    /// A name that nothing has, like the one that is wished for. Whether it is still free is seen in the end.
+    fn free_name(&self, wish: VirtualPath) -> Result<VirtualPath, Reply> {
+        let mut path = wish.clone();
+        for number in 1..=NUMBERS_TRIED {
+            if self.root.link_status(&path) == Err(VfsError::Missing) {
+                break;
+            }
+            let name = wish.file_name().unwrap_or_default();
+            let numbered = [name, format!(".{number}").as_bytes()].concat();
+            path = wish.parent().join(&numbered).map_err(answer::path)?;
+        }
+        Ok(path)
+    }
+
+    /// A text that ends with the name of a file: as it is in the current directory, else the whole path.
+    fn told(&self, text: &[u8], path: &VirtualPath) -> Vec<u8> {
+        let mut text = text.to_vec();
+        let name = if path.parent() == self.cwd { path.file_name().unwrap_or_default() } else { path.as_bytes() };
+        shown(name, &mut text);
+        text
+    }
+
     /// ALLO (RFC 959 §4.1.3): whether an upload of so many bytes would find room now.
     pub(super) fn allocate(&self, bytes: u64) -> Reply {
         let may_write = matches!(self.subject(), Subject::Member(rights) if rights.write != Write::No);
         if !may_write {
             return Reply::new(202, "No need to allocate.");
         }
-        let room = self.member().and_then(|member| member.room.as_ref());
-        if room.is_some_and(|room| room.reserve(bytes).is_none()) {
-            return answer::file(&VfsError::OverQuota);
+        if let Some(member) = self.member() {
+            if member.drop_box.and_then(|drops| drops.max_file).is_some_and(|most| bytes > most) {
+                return answer::file(&VfsError::TooLarge);
+            }
+            if member.room.as_ref().is_some_and(|room| !room.has(bytes)) {
+                return answer::file(&VfsError::OverQuota);
+            }
         }
         let min_free = self.context.config.storing().min_free;
         match self.root.free(&self.cwd) {
@@ -215,13 +258,6 @@ fn existing(how: How, rights: Rights, drops: Option<Drops>) -> Existing {
         (_, Write::All, None) => Existing::Replace,
         (_, Write::Add | Write::No, None) => Existing::Refuse,
     }
-}
-
-/// A text that ends with the name of a file.
-fn told(text: &[u8], path: &VirtualPath) -> Vec<u8> {
-    let mut text = text.to_vec();
-    shown(path.file_name().unwrap_or_default(), &mut text);
-    text
 }
 
 /// What ended an upload before it was whole.
@@ -242,7 +278,7 @@ impl From<VfsError> for Ended {
     }
 }
 
-fn image(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink) -> Result<(), Ended> {
+fn image(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Ended> {
     loop {
         let count = incoming.receive(buffer)?;
         match buffer.get(..count) {
@@ -253,7 +289,7 @@ fn image(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink) -> Res
 }
 
 /// CR LF becomes LF (RFC 959 §3.1.1.1); a CR alone stays one.
-fn text(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink) -> Result<(), Ended> {
+fn text(incoming: &mut Incoming<'_>, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<(), Ended> {
     let (input, output) = buffer.split_at_mut(buffer.len() / 2);
     let mut converter = ascii::FromNetwork::new();
     loop {

@@ -14,6 +14,7 @@ use crate::proto::params::RepresentationType;
 use crate::proto::pathname::{Escaped, VirtualPath};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
+use crate::vfs::VfsError;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,10 +43,13 @@ impl Progress {
 
 /// Which way a file went, for what is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Sent,
-    Received,
-    Listed,
+pub(super) enum Way {
+    /// A download.
+    Out,
+    /// An upload.
+    In,
+    /// A listing, which is not written down.
+    Listing,
 }
 
 /// What there was when a transfer began.
@@ -68,12 +72,12 @@ impl<S: Seat> Session<'_, S> {
         opening: &Reply,
         expected: Option<u64>,
         path: &VirtualPath,
-        verb: Verb,
+        way: Way,
         send: impl FnOnce(&mut Outgoing<'_>, &mut Work) -> Result<(), DataError>,
     ) -> Result<Reply, Stop> {
         self.begin(path);
         let outcome = self.run_transfer(port, opening, expected, send);
-        self.end_transfer(verb, path, outcome)
+        self.end_transfer(way, path, outcome, None)
     }
 
     /// The same for a transfer to the server, but for its end, which [`Session::end_transfer`] makes.
@@ -104,15 +108,16 @@ impl<S: Seat> Session<'_, S> {
         self.seat.transferring(Some(path.as_bytes()));
     }
 
-    /// Writes down how a transfer ended, and makes its final reply.
+    /// Writes down how a transfer ended, for this reason where it is known better, and makes its final reply.
     ///
     /// # Errors
     /// As for [`Session::transfer`].
     pub(super) fn end_transfer(
         &mut self,
-        verb: Verb,
+        way: Way,
         path: &VirtualPath,
         outcome: Result<(), DataError>,
+        why: Option<&'static str>,
     ) -> Result<Reply, Stop> {
         self.seat.transferring(None);
         let begun = std::mem::take(&mut self.begun);
@@ -121,7 +126,7 @@ impl<S: Seat> Session<'_, S> {
             self.seat.pulse().worked();
         }
         let verdict = match &outcome {
-            Ok(()) if verb == Verb::Received => "received",
+            Ok(()) if way == Way::In => "received",
             Ok(()) => "sent",
             Err(DataError::Stopped(Stop::Abort)) => "aborted by the client",
             Err(DataError::NoPort | DataError::CannotOpen | DataError::NotInTime) => "no data connection",
@@ -130,7 +135,7 @@ impl<S: Seat> Session<'_, S> {
             Err(DataError::Stopped(_)) => "cut off",
         };
         log::info!("{}: {} {verdict}, {bytes} bytes", self.ends.peer, Escaped(path.as_bytes()));
-        self.write_down(verb, path, bytes, begun.at, outcome.is_err().then_some(verdict));
+        self.write_down(way, path, bytes, begun.at, outcome.is_err().then_some(why.unwrap_or(verdict)));
         match outcome {
             Ok(()) => Ok(Reply::new(226, "Transfer complete.")),
             Err(DataError::Stopped(Stop::Abort)) => {
@@ -142,18 +147,11 @@ impl<S: Seat> Session<'_, S> {
         }
     }
 
-    fn write_down(
-        &self,
-        verb: Verb,
-        path: &VirtualPath,
-        bytes: u64,
-        at: Option<Instant>,
-        broken: Option<&'static str>,
-    ) {
-        let direction = match verb {
-            Verb::Sent => Direction::Out,
-            Verb::Received => Direction::In,
-            Verb::Listed => return,
+    fn write_down(&self, way: Way, path: &VirtualPath, bytes: u64, at: Option<Instant>, broken: Option<&'static str>) {
+        let direction = match way {
+            Way::Out => Direction::Out,
+            Way::In => Direction::In,
+            Way::Listing => return,
         };
         let kind = match self.representation {
             RepresentationType::Ascii => Kind::Ascii,
@@ -203,6 +201,21 @@ impl<S: Seat> Session<'_, S> {
         match self.subject() {
             Subject::Member(rights) if rights.write != Write::No => Receive::Upload,
             _ => Receive::Nothing,
+        }
+    }
+
+    /// Tells the operator of what the file system refused, where that is none of the client's business; and
+    /// the reason in a few words, for what is written down.
+    pub(super) fn failed(&self, verb: &str, path: &VirtualPath, error: &VfsError) -> &'static str {
+        if let VfsError::Other(errno) = error {
+            log::warn!("{}: {verb} {}: {errno}", self.ends.peer, Escaped(path.as_bytes()));
+        }
+        match error {
+            VfsError::OverQuota => "over quota",
+            VfsError::NoSpace => "no space",
+            VfsError::TooLarge => "too large",
+            VfsError::Exists => "there already",
+            _ => "failed here",
         }
     }
 

@@ -13,7 +13,7 @@ use crate::vfs::VfsError;
 
 impl<S: Seat> Session<'_, S> {
     pub(super) fn delete(&mut self, argument: &[u8]) -> Reply {
-        self.change("DELE", argument, |session, path| {
+        self.change("DELE", argument, None, |session, path| {
             let freed = session.root.remove_file(path)?;
             session.freed(freed);
             Ok(Reply::new(250, "Deleted."))
@@ -21,14 +21,14 @@ impl<S: Seat> Session<'_, S> {
     }
 
     pub(super) fn remove_folder(&mut self, argument: &[u8]) -> Reply {
-        self.change("RMD", argument, |session, path| {
+        self.change("RMD", argument, None, |session, path| {
             session.root.remove_folder(path)?;
             Ok(Reply::new(250, "Folder removed."))
         })
     }
 
     pub(super) fn make_folder(&mut self, argument: &[u8]) -> Reply {
-        self.change("MKD", argument, |session, path| {
+        self.change("MKD", argument, None, |session, path| {
             match session.root.make_folder(path, 0o777 & !session.umask) {
                 Ok(()) => {
                     let mut text = Vec::new();
@@ -66,15 +66,18 @@ impl<S: Seat> Session<'_, S> {
         match self.root.rename(&from, &to, true) {
             Ok(freed) => {
                 self.freed(freed);
-                self.note_change("RNTO", &from, Some(&to));
+                self.note_change("RNTO", &from, Some(to.as_bytes()));
                 Reply::new(250, "Renamed.")
             }
-            Err(error) => answer::file(&error),
+            Err(error) => {
+                self.failed("RNTO", &from, &error);
+                answer::file(&error)
+            }
         }
     }
 
     pub(super) fn modify_time(&mut self, modified: i64, argument: &[u8]) -> Reply {
-        self.change("MFMT", argument, |session, path| {
+        self.change("MFMT", argument, Some(&time_val(modified)), |session, path| {
             session.root.set_modified(path, modified)?;
             let mut text = b"Modify=".to_vec();
             text.extend_from_slice(&time_val(modified));
@@ -93,7 +96,7 @@ impl<S: Seat> Session<'_, S> {
         if named_so || !may {
             return None;
         }
-        Some(self.change("MDTM", name, |session, path| {
+        Some(self.change("MDTM", name, Some(&time_val(modified)), |session, path| {
             session.root.set_modified(path, modified)?;
             let mut text = Vec::new();
             text.extend_from_slice(&time_val(modified));
@@ -102,19 +105,15 @@ impl<S: Seat> Session<'_, S> {
     }
 
     pub(super) fn modify_facts(&mut self, facts: ModifyFacts, argument: &[u8]) -> Reply {
-        self.change("MFF", argument, |session, path| {
-            let mut text = Vec::new();
+        self.change("MFF", argument, Some(&facts_text(facts)), |session, path| {
             // The mode last: it may take away what the time needs.
             if let Some(modified) = facts.modified {
                 session.root.set_modified(path, modified)?;
-                text.extend_from_slice(b"modify=");
-                text.extend_from_slice(&time_val(modified));
-                text.push(b';');
             }
             if let Some(mode) = facts.mode {
                 session.root.set_mode(path, mode)?;
-                text.extend_from_slice(format!("UNIX.mode={mode:04o};").as_bytes());
             }
+            let mut text = facts_text(facts);
             text.push(b' ');
             shown(path.as_bytes(), &mut text);
             Ok(Reply::with(213, text))
@@ -122,7 +121,7 @@ impl<S: Seat> Session<'_, S> {
     }
 
     pub(super) fn change_mode(&mut self, mode: u32, argument: &[u8]) -> Reply {
-        self.change("SITE CHMOD", argument, |session, path| {
+        self.change("SITE CHMOD", argument, Some(format!("{mode:03o}").as_bytes()), |session, path| {
             session.root.set_mode(path, mode)?;
             Ok(Reply::with(200, format!("The mode is {mode:03o} now.")))
         })
@@ -138,11 +137,12 @@ impl<S: Seat> Session<'_, S> {
         }
     }
 
-    /// Resolves the path, changes what it leads to, and writes that down.
+    /// Resolves the path, changes what it leads to, and writes that down, with the new mode or time in `to`.
     fn change(
         &mut self,
         verb: &'static str,
         argument: &[u8],
+        to: Option<&[u8]>,
         change: impl FnOnce(&Self, &VirtualPath) -> Result<Reply, VfsError>,
     ) -> Reply {
         let path = match self.resolve(argument) {
@@ -152,11 +152,14 @@ impl<S: Seat> Session<'_, S> {
         match change(self, &path) {
             Ok(reply) => {
                 if reply.code() < 400 {
-                    self.note_change(verb, &path, None);
+                    self.note_change(verb, &path, to);
                 }
                 reply
             }
-            Err(error) => answer::file(&error),
+            Err(error) => {
+                self.failed(verb, &path, &error);
+                answer::file(&error)
+            }
         }
     }
 
@@ -167,9 +170,11 @@ impl<S: Seat> Session<'_, S> {
         }
     }
 
-    fn note_change(&self, verb: &'static str, path: &VirtualPath, to: Option<&VirtualPath>) {
-        log::info!("{}: {verb} {}", self.ends.peer, Escaped(path.as_bytes()));
-        let to = to.map(VirtualPath::as_bytes);
+    fn note_change(&self, verb: &'static str, path: &VirtualPath, to: Option<&[u8]>) {
+        match to {
+            Some(to) => log::info!("{}: {verb} {} to {}", self.ends.peer, Escaped(path.as_bytes()), Escaped(to)),
+            None => log::info!("{}: {verb} {}", self.ends.peer, Escaped(path.as_bytes())),
+        }
         self.context.journal.note(&Event::Change {
             peer: self.ends.peer,
             user: self.user_name(),
@@ -178,4 +183,18 @@ impl<S: Seat> Session<'_, S> {
             to,
         });
     }
+}
+
+/// Facts as MFF has them.
+fn facts_text(facts: ModifyFacts) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(modified) = facts.modified {
+        text.extend_from_slice(b"modify=");
+        text.extend_from_slice(&time_val(modified));
+        text.push(b';');
+    }
+    if let Some(mode) = facts.mode {
+        text.extend_from_slice(format!("UNIX.mode={mode:04o};").as_bytes());
+    }
+    text
 }

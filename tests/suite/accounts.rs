@@ -162,6 +162,7 @@ fn what_is_wrong_with_the_accounts_is_told_at_start() {
         (&format!("bob:{HASH}\nbob:{HASH}\n"), 2, "bob"),
         (&format!("# fine\n\nbob:{HASH}:write=maybe\n"), 3, "write"),
         (&format!("bob:{HASH}:speed=1\n"), 1, "speed"),
+        (&format!("bob:{HASH}:{HASH}\n"), 1, "key=value"),
         ("bob:plain\n", 1, "hash"),
         (&format!("anonymous:{HASH}\n"), 1, "anonymous"),
     ] {
@@ -252,8 +253,15 @@ fn what_is_done_is_written_down() {
     let mut wrong = server.connect();
     wrong.expect("USER bob", "331 ");
     wrong.expect("PASS no", "530 ");
+    bob.expect("SITE CHMOD 600 sub/b.txt", "200 ");
     bob.expect("QUIT", "221 ");
-    eventually("the events", || read(&events).lines().count() >= 6);
+    eventually("the events", || read(&events).lines().count() >= 7);
+    eventually("the end of the session", || {
+        let has = |line: &str, words: &[&str]| words.iter().all(|word| line.contains(word));
+        let log = read(&events);
+        log.lines().any(|line| has(line, &["\"ended\"", "\"bob\"", "\"quit\""]))
+            && log.lines().any(|line| has(line, &["SITE CHMOD", "600"]))
+    });
     eventually("the transfers", || read(&xferlog).lines().count() == 2);
     let log = read(&xferlog);
     let first: Vec<&str> = log.lines().next().unwrap().split(' ').collect();

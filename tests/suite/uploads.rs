@@ -194,7 +194,7 @@ fn stou_takes_a_name_that_is_free() {
         let done = bob.reply();
         assert!(done.starts_with("226 "), "{done}");
         let name = done.split("FILE: ").nth(1).unwrap_or_else(|| panic!("{done}")).to_owned();
-        assert!(reply.len() > "150 FILE: ".len());
+        assert_eq!(reply, format!("150 FILE: {name}"));
         assert_eq!(fs::read(root.join(&name)).unwrap(), content);
         stored.push(name);
     }
@@ -434,8 +434,17 @@ fn a_drop_box_takes_files_and_shows_none() {
     for command in ["RETR report", "LIST", "NLST", "MLSD"] {
         guest.refused(command, "550 Permission denied");
     }
-    for command in ["SIZE report", "MDTM report", "MLST report", "STAT /", "DELE report", "RNFR report", "APPE report"]
-    {
+    for command in [
+        "MKD folder",
+        "SITE UMASK 0",
+        "SIZE report",
+        "MDTM report",
+        "MLST report",
+        "STAT /",
+        "DELE report",
+        "RNFR report",
+        "APPE report",
+    ] {
         guest.expect(command, "550 Permission denied");
     }
     guest.refused("STOR .hidden", "553 ");
@@ -535,4 +544,32 @@ fn what_an_earlier_run_left_half_written_is_swept_at_start() {
     drop(server);
     let _server = bobs(folder.path(), &root, &[]);
     assert!(left.iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn a_disk_that_is_slow_is_not_the_clients_fault() {
+    let (folder, root) = tree();
+    let trace = folder.path().join("trace");
+    let users = accounts(folder.path(), &[("bob", "write=all")]);
+    let mut command = std::process::Command::new("strace");
+    let usable = std::process::Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    if !usable.is_ok_and(|status| status.success()) {
+        assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "strace(1) can't be used");
+        return eprintln!("skipped: strace(1) is not there, or may not be used");
+    }
+    // The first write takes four seconds; who does nothing is ended after half of one, for whoever waits.
+    command.args(["-D", "-f", "-qq", "-e", "trace=pwrite64", "-e", "inject=pwrite64:delay_enter=4000000:when=1", "-o"]);
+    command.arg(&trace).arg(Server::command().get_program()).arg("serve").arg(&root).arg("--accounts").arg(&users);
+    command.args(["--listen", "127.0.0.1:0", "--workers", "1", "--queue", "4", "--log", "debug"]);
+    command.args(["--shed-after", "500ms", "--stall-timeout", "1s"]);
+    let server = Server::run(command);
+    let mut bob = server.login_as("bob");
+    let mut data = bob.begin_upload("STOR slow");
+    data.write_all(&big()[..60_000]).unwrap();
+    drop(data);
+    let waiting = std::net::TcpStream::connect(server.v4()).unwrap();
+    let done = bob.reply();
+    assert!(done.starts_with("226 "), "{done}");
+    assert_eq!(fs::read(root.join("slow")).unwrap(), &big()[..60_000]);
+    drop(waiting);
 }

@@ -222,7 +222,7 @@ impl Stage {
             let writer = scope.spawn(|| write(&stream, &sent, client, &mark, &over));
             let reader = scope.spawn(|| listen(&stream, &self.active, client));
             let ends = Ends { peer, admitted };
-            let end = session::run(&self.context, &place, &socket, ends, &mut self.buffers);
+            let end = session::run(&self.context, &place, &socket, ends, &mut self.buffers).end;
             let _ = socket.shutdown(Shutdown::Write);
             *over.0.lock().expect("no panic") = true;
             over.1.notify_all();
