@@ -436,7 +436,6 @@ fn a_drop_box_takes_files_and_shows_none() {
     }
     for command in [
         "MKD folder",
-        "SITE UMASK 0",
         "SIZE report",
         "MDTM report",
         "MLST report",
