@@ -453,7 +453,7 @@ mod tests {
         let file = served.join("folder/file");
         fs::write(&file, "content").unwrap();
         for root in writing_roots(&served) {
-            for (path, seconds, mode) in [("/folder/file", 86_400, 0o7604), ("/good", 1_000_000_000, 0o000)] {
+            for (path, seconds, mode) in [("/folder/file", 86_400, 0o7604), ("/good", 1_000_000_000, 0o400)] {
                 root.set_modified(&at(path.as_bytes()), seconds).unwrap();
                 root.set_mode(&at(path.as_bytes()), mode).unwrap();
                 let found = fs::metadata(&file).unwrap();
