@@ -30,6 +30,8 @@ pub(super) fn catch() -> io::Result<Signals> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
         pipe::register(signal, writer.try_clone()?)?;
     }
+    // A file that grows past RLIMIT_FSIZE is an error of its write, and not the end of the server.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     signal_hook::flag::register(SIGUSR1, Arc::clone(&told))?;
     pipe::register(SIGUSR1, writer.try_clone()?)?;
     signal_hook::flag::register(SIGHUP, Arc::clone(&reload))?;

@@ -95,7 +95,21 @@ fn each_user_has_a_cap_that_is_given_back_however_a_session_ends() {
         let mut client = server.connect();
         client.expect(&format!("USER {user}"), "331 ");
         let reply = client.command(&format!("PASS {PASSWORD}"));
+        // One who got in has to be gone before the next may come.
+        client.expect("QUIT", "221 ");
+        client.expect_end();
         reply.starts_with("530 ") && reply.contains("maximum number")
+    };
+    let enters = |user: &str| {
+        let mut client = None;
+        eventually("the place to be free", || {
+            let mut other = server.connect();
+            other.expect(&format!("USER {user}"), "331 ");
+            let entered = other.command(&format!("PASS {PASSWORD}")).starts_with("230 ");
+            client = entered.then_some(other);
+            entered
+        });
+        client.unwrap()
     };
     for (user, cap) in [("one", 1), ("two", 2), ("many", 9)] {
         let mut held: Vec<Client> = (0..cap).map(|_| server.login_as(user)).collect();
@@ -109,8 +123,7 @@ fn each_user_has_a_cap_that_is_given_back_however_a_session_ends() {
         for end in ends {
             let mut client = held.pop().unwrap();
             end(&mut client);
-            eventually("the place to be free", || !full(user));
-            held.push(server.login_as(user));
+            held.push(enters(user));
             assert!(full(user), "{user}");
         }
     }
