@@ -5,6 +5,8 @@
 //! a line says, and never hands out a part of a line. What comes out depends on the bytes alone, not on
 //! how they were cut into segments on their way.
 
+use std::ops::Range;
+
 use memchr::{memchr, memchr2};
 
 use crate::limits::{LINE_DISCARD_MAX, LINE_MAX};
@@ -25,9 +27,11 @@ pub enum LineError {
 /// A line ends with CRLF, and a bare LF is an ordinary byte of it. Only if the first LF of a
 /// connection has no CR before it, as from someone who types with nc, LF ends every line of this
 /// connection, and a CR right before it is dropped. The first LF decides even where it ends a line that
-/// is too long. CR NUL stands for CR (RFC 854, RFC 2640 §3.1); any other byte is kept as it is.
+/// is too long. CR NUL stands for CR (RFC 854, RFC 2640 §3.1); any other byte is kept as it is, a byte 255
+/// too where no Telnet command can follow it: ncftp, wget and curl do not double it in names.
 #[derive(Debug)]
 pub struct LineBuffer {
+    /// One more than [`LINE_MAX`], for a byte 255 of which it is not known yet what it is.
     bytes: Box<[u8]>,
     /// Where the oldest line begins.
     start: usize,
@@ -67,7 +71,7 @@ impl LineBuffer {
     pub fn new() -> Self {
         Self {
             // Zeroes of the allocator's, which cost no memory before they are used.
-            bytes: vec![0; LINE_MAX].into_boxed_slice(),
+            bytes: vec![0; LINE_MAX + 1].into_boxed_slice(),
             start: 0,
             end: 0,
             scanned: 0,
@@ -91,10 +95,18 @@ impl LineBuffer {
     /// [`Self::is_full`]: a receive into it would look like the end of the connection.
     pub fn spare(&mut self) -> &mut [u8] {
         // Moving no more bytes than were consumed keeps the cost linear; a full buffer leaves no choice.
-        if self.start > 0 && (self.end == LINE_MAX || self.end - self.start <= self.start) {
+        if self.start > 0 && (self.end >= LINE_MAX || self.end - self.start <= self.start) {
             self.compact();
         }
-        &mut self.bytes[self.end..]
+        let room = self.room();
+        &mut self.bytes[room]
+    }
+
+    /// What can be received into: nothing if it is full, and at least a byte if it is not.
+    fn room(&self) -> Range<usize> {
+        let begin = (self.end + self.telnet.withheld()).min(self.bytes.len());
+        let end = if self.is_full() { begin } else { LINE_MAX.max(begin + 1) };
+        begin..end
     }
 
     /// `n` bytes were received into [`Self::spare`]. More than fitted there are not believed.
@@ -102,15 +114,22 @@ impl LineBuffer {
         if self.found == Some(Found::Endless) {
             return;
         }
-        let received = n.min(LINE_MAX - self.end);
-        let raw = &mut self.bytes[self.end..self.end + received];
-        self.end += self.telnet.decode(raw);
+        let room = self.room();
+        let end = room.end.min(room.start.saturating_add(n));
+        if end == room.start {
+            return;
+        }
+        if room.start > self.end {
+            self.bytes[self.end] = IAC;
+            self.telnet.take_back();
+        }
+        self.end += self.telnet.decode(&mut self.bytes[self.end..end]);
     }
 
     /// Whether nothing more can be received before a line was consumed. Ask after [`Self::peek_line`]:
     /// it drops what it knows to be too long, and where it gives `None` the buffer is not full.
     pub fn is_full(&self) -> bool {
-        self.end - self.start == LINE_MAX
+        self.end - self.start >= LINE_MAX
     }
 
     /// The oldest line, without its end, or why there is none to be had; `None` until a whole line was
@@ -145,6 +164,8 @@ impl LineBuffer {
             return self.discard_if_too_long();
         };
         match self.discarded {
+            // By the one byte that was withheld.
+            None if next - self.start > LINE_MAX => Some(Found::TooLong { next }),
             None => {
                 let line = &mut self.bytes[self.start..line_end];
                 Some(Found::Line { length: decode_cr_nul(line), next })
@@ -244,7 +265,8 @@ const WILL: u8 = 251;
 const SB: u8 = 250;
 const SE: u8 = 240;
 
-/// Takes Telnet sequences out of a stream, wherever it was cut; holds no byte of them.
+/// Takes Telnet sequences out of a stream, wherever it was cut; holds no byte of them, but knows of one
+/// that was withheld.
 #[derive(Debug, Default)]
 struct Telnet {
     state: TelnetState,
@@ -262,6 +284,15 @@ enum TelnetState {
     SubnegotiationCommand,
 }
 
+/// What becomes of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Strip,
+    Keep,
+    /// And the IAC before it as well, which was none.
+    KeepBoth,
+}
+
 impl Telnet {
     /// Decodes in place and gives the number of bytes kept, which now are the first ones.
     fn decode(&mut self, bytes: &mut [u8]) -> usize {
@@ -274,12 +305,18 @@ impl Telnet {
         }
         let mut kept = 0;
         for at in 0..bytes.len() {
-            if self.step(bytes[at]) {
-                bytes[kept] = bytes[at];
+            let byte = bytes[at];
+            let step = self.step(byte);
+            if step == Step::KeepBoth {
+                bytes[kept] = IAC;
+                kept += 1;
+            }
+            if step == Step::Strip {
+                self.stripped += 1;
+            } else {
+                bytes[kept] = byte;
                 kept += 1;
                 self.stripped = 0;
-            } else {
-                self.stripped += 1;
             }
             if self.is_endless() {
                 break;
@@ -293,21 +330,33 @@ impl Telnet {
         self.stripped > LINE_DISCARD_MAX
     }
 
-    /// Whether this byte belongs to the text.
-    fn step(&mut self, byte: u8) -> bool {
+    /// Bytes at the end of what was decoded that the next one decides about: one IAC, or none.
+    fn withheld(&self) -> usize {
+        usize::from(self.state == TelnetState::Command)
+    }
+
+    /// The byte that was withheld comes again, in front of the next ones.
+    fn take_back(&mut self) {
+        self.state = TelnetState::Text;
+        self.stripped = self.stripped.saturating_sub(1);
+    }
+
+    fn step(&mut self, byte: u8) -> Step {
+        use Step::{Keep, KeepBoth, Strip};
         use TelnetState::{Command, Option, Subnegotiation, SubnegotiationCommand, Text};
 
-        let (next, keep) = match (self.state, byte) {
-            (Text, IAC) => (Command, false),
-            (Text, _) | (Command, IAC) => (Text, true),
-            (Command, WILL..=DONT) => (Option, false),
-            (Command, SB) => (Subnegotiation, false),
-            (Command, _) | (Option, _) | (SubnegotiationCommand, SE) => (Text, false),
-            (Subnegotiation, IAC) => (SubnegotiationCommand, false),
-            (Subnegotiation | SubnegotiationCommand, _) => (Subnegotiation, false),
+        let (next, step) = match (self.state, byte) {
+            (Text, IAC) => (Command, Strip),
+            (Text, _) | (Command, IAC) => (Text, Keep),
+            (Command, ..SE) => (Text, KeepBoth),
+            (Command, WILL..=DONT) => (Option, Strip),
+            (Command, SB) => (Subnegotiation, Strip),
+            (Command, _) | (Option, _) | (SubnegotiationCommand, SE) => (Text, Strip),
+            (Subnegotiation, IAC) => (SubnegotiationCommand, Strip),
+            (Subnegotiation | SubnegotiationCommand, _) => (Subnegotiation, Strip),
         };
         self.state = next;
-        keep
+        step
     }
 }
 
@@ -349,7 +398,7 @@ mod tests {
         let mut rest = stream;
         for &chunk in chunks.iter().cycle() {
             rest = receive(&mut buffer, rest, chunk);
-            assert!(buffer.end <= LINE_MAX && buffer.start <= buffer.end);
+            assert!(buffer.end <= LINE_MAX + 1 && buffer.start <= buffer.end);
             if lazy && !rest.is_empty() {
                 // Peeking is what drops an over-long line; it must not disturb what is received later.
                 let _ = buffer.peek_line();
@@ -418,13 +467,13 @@ mod tests {
                     }
                     (end + 4, None)
                 }
+                [255, 0..=239, ..] => (1, Some(255)),
                 [255, ..] => (2, None),
                 [byte, ..] => (1, Some(*byte)),
                 [] => unreachable!(),
             };
             let length = length.min(rest.len());
             run += length;
-            let kept = kept.filter(|_| length > 1 || rest[0] != 255);
             if kept.is_some() {
                 run = 0;
             }
@@ -477,6 +526,14 @@ mod tests {
     }
 
     #[test]
+    fn a_255_that_begins_no_telnet_command_is_a_byte_of_the_name() {
+        let stream = b"CWD \xFF\r\nCWD \xFFa\xFF\xFF/\xFF\r\n\xFF\xF1CWD \xFF\x80\xFF\xF1\xEF\r\n";
+        let expected = [&b"CWD \xFF"[..], b"CWD \xFFa\xFF/\xFF", b"CWD \xFF\x80\xEF"].map(ok);
+        assert_eq!(lines(stream), expected);
+        assert_eq!(lines_of(stream, &[1], false), expected);
+    }
+
+    #[test]
     fn the_longest_line_fits_and_one_byte_more_does_not() {
         for (length, fits) in [(LINE_MAX - 2, true), (LINE_MAX - 1, false), (LINE_MAX, false)] {
             let mut stream = vec![b'x'; length];
@@ -484,6 +541,20 @@ mod tests {
             let first = if fits { ok(&vec![b'x'; length]) } else { Err(LineError::TooLong) };
             assert_eq!(lines(&stream), [first, ok(b"A\nB")], "{length}");
             assert_eq!(lines_of(&stream, &[1], false), lines(&stream), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_255_is_no_reason_for_a_longer_line() {
+        for (length, fits) in [(LINE_MAX - 4, true), (LINE_MAX - 3, false), (LINE_MAX - 2, false)] {
+            let stream = [&vec![b'x'; length][..], b"\xFFy\r\nA\r\n"].concat();
+            let long = stream[..length + 2].to_vec();
+            let first = if fits { Ok(long) } else { Err(LineError::TooLong) };
+            for chunks in [[1, 1], [length + 1, 1], [length, 2], [stream.len(), 1]] {
+                for lazy in [false, true] {
+                    assert_eq!(lines_of(&stream, &chunks, lazy), [first.clone(), ok(b"A")], "{length} {chunks:?}");
+                }
+            }
         }
     }
 

@@ -208,6 +208,9 @@ fn a_doubled_255_is_a_byte_of_the_name() {
     expect(&mut client, b"SIZE \xff\xffNOOP\xff\xff\r\n", "213 5");
     // Alone it begins a Telnet command, which takes the next byte with it.
     expect(&mut client, b"SIZE \xff\xf1\xff\xff\r\n", "213 3");
+    // Where none can follow it is a byte of the name, and the line ends where it ends.
+    expect(&mut client, b"SIZE \xff\r\n", "213 3");
+    expect(&mut client, b"SIZE \xffNOOP\xff\r\n", "213 5");
 }
 
 // --- Line ends ----------------------------------------------------------------------------------
