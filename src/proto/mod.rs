@@ -14,4 +14,5 @@ pub mod message;
 pub mod params;
 pub mod pathname;
 pub mod reply;
+mod telnet;
 pub mod verb;
