@@ -150,6 +150,10 @@ pub const HOLD_STEP: Duration = Duration::from_millis(500);
 /// ended: a client that is killed ends both, in any order, and what it sent is not whole.
 pub const END_LOOK: Duration = Duration::from_millis(2);
 
+/// How long a client whose upload has failed here may take to hear so before its data connection is reset: lftp
+/// would otherwise see the reset first, and begin again, up to a thousand times.
+pub const REFUSAL_LOOK: Duration = Duration::from_secs(1);
+
 /// Random passive ports tried before the range is searched in order.
 pub const PASSIVE_TRIES: usize = 16;
 

@@ -142,6 +142,20 @@ pub fn wait_at_prompt(control: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<
     Ok(!descriptors[0].revents().is_empty())
 }
 
+/// Waits until the client says or ends something: it sends on the control connection, or closes that or `other`.
+/// When the time is up that is well too.
+///
+/// # Errors
+/// The session can't wait.
+pub fn wait_for_reaction(control: BorrowedFd<'_>, other: BorrowedFd<'_>, until: Tick) -> Result<(), Stop> {
+    let news = PollFlags::IN | PollFlags::RDHUP;
+    let mut descriptors = [PollFd::from_borrowed_fd(control, news), PollFd::from_borrowed_fd(other, PollFlags::RDHUP)];
+    match remaining(until) {
+        Err(_) => Ok(()),
+        Ok(left) => poll_for(&mut descriptors, left),
+    }
+}
+
 /// Waits until the peer of the control connection has acknowledged all that was written to it.
 ///
 /// # Errors

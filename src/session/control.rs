@@ -304,7 +304,7 @@ impl<'a> ControlConnection<'a> {
     }
 
     /// Whether a line waits that can only be served after the transfer.
-    fn holds_a_line(&mut self) -> bool {
+    pub(super) fn holds_a_line(&mut self) -> bool {
         self.lines.peek_line().is_some() || self.lines.is_full()
     }
 }

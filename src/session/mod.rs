@@ -27,7 +27,7 @@ pub use seat::{CapReached, Seat};
 use crate::auth::UserId;
 use crate::config::Config;
 use crate::data::passive::PassivePorts;
-use crate::data::port::DataPort;
+use crate::data::port::{DataConnection, DataPort};
 use crate::data::pulse::{Phase, Reason, Tick};
 use crate::data::wait::Stop;
 use crate::data::window::Windows;
@@ -152,6 +152,8 @@ struct Session<'a, S: Seat> {
     port: DataPort,
     /// The command before this one was a transfer.
     after_transfer: bool,
+    /// The data connection of an upload that failed here, which ends once its reply is written.
+    failed: Option<DataConnection>,
     begun: Begun,
     extended_only: bool,
     facts: Facts,
@@ -189,6 +191,7 @@ pub fn run<S: Seat>(context: &Context, seat: &S, socket: &impl AsFd, ends: Ends,
         restart: None,
         port: DataPort::None,
         after_transfer: false,
+        failed: None,
         begun: Begun::default(),
         extended_only: false,
         facts: Facts::ALL,
@@ -234,6 +237,7 @@ impl<S: Seat> Session<'_, S> {
                 }
             };
             self.control.send(&reply)?;
+            self.end_failed()?;
             if reply.closes() {
                 return Ok(if reply.code() == 221 { End::Quit } else { End::Refused });
             }

@@ -5,16 +5,19 @@ use crate::auth::Write;
 use crate::data::pace::Pace;
 use crate::data::passive::Receive;
 use crate::data::port::{DataError, DataPort};
+use crate::data::pulse::Tick;
 use crate::data::receive::Incoming;
 use crate::data::transfer::Outgoing;
-use crate::data::wait::Stop;
+use crate::data::wait::{Stop, Watch, wait_for_reaction};
 use crate::journal::{Direction, Event, Kind};
+use crate::limits::REFUSAL_LOOK;
 use crate::policy::Subject;
 use crate::proto::params::RepresentationType;
 use crate::proto::pathname::{Escaped, VirtualPath};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
 use crate::vfs::VfsError;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -98,9 +101,26 @@ impl<S: Seat> Session<'_, S> {
         let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data, Receive::Upload)?;
         self.control.send(opening)?;
         self.control.flush()?;
-        receive(&mut Incoming::new(&connection, &mut self.control, pace.as_deref()), self.work)?;
-        connection.finish_receiving();
-        Ok(())
+        let received = receive(&mut Incoming::new(&connection, &mut self.control, pace.as_deref()), self.work);
+        match received {
+            Ok(()) => connection.finish_receiving(),
+            // lftp begins again, up to a thousand times, where it hears of the end of the data connection before
+            // it hears that there is no room.
+            Err(DataError::Local) => self.failed = Some(connection),
+            Err(_) => {}
+        }
+        received
+    }
+
+    /// Ends the data connection of an upload that failed here, if there is one: after its reply, which the client
+    /// gets a moment to hear.
+    pub(super) fn end_failed(&mut self) -> Result<(), Stop> {
+        let Some(failed) = self.failed.take() else { return Ok(()) };
+        self.control.flush()?;
+        if self.control.quitting() || self.control.holds_a_line() {
+            return Ok(());
+        }
+        wait_for_reaction(self.control.descriptor(), failed.as_fd(), Tick::now().after(REFUSAL_LOOK))
     }
 
     fn begin(&mut self, path: &VirtualPath) {

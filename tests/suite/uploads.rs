@@ -3,7 +3,7 @@
 use crate::members::{accounts, bobs, names, reset, serve};
 use crate::server::{Client, Server, big, eventually, tree};
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -457,6 +457,46 @@ fn a_drop_box_takes_files_and_shows_none() {
     let mut guest = server.login();
     assert_eq!(guest.fetch("NLST").split(|&b| b == b'\n').count(), 5);
     guest.refused("RETR report", "550 Permission denied");
+}
+
+#[test]
+fn who_uploads_too_much_is_told_so_before_the_data_connection_is_reset() {
+    let (folder, root) = tree();
+    let users = accounts(folder.path(), &[("bob", "write=all,quota=4M")]);
+    let server = serve(&root, &users, &[]);
+    let mut bob = server.login_as("bob");
+    let mut data = bob.begin_upload("STOR x");
+    // More than fits, so that the client would be in the middle of it: it sees the reply, and no end of the other.
+    let piece = vec![b'x'; 1 << 20];
+    data.set_nonblocking(true).unwrap();
+    let mut reply = None;
+    eventually("the reply", || {
+        let sent = data.write(&piece);
+        assert!(!matches!(&sent, Err(error) if error.kind() != ErrorKind::WouldBlock), "{sent:?}");
+        bob.stream.set_nonblocking(true).unwrap();
+        let heard = bob.stream.peek(&mut [0; 4]).is_ok();
+        bob.stream.set_nonblocking(false).unwrap();
+        if heard {
+            reply = Some(bob.reply());
+        }
+        heard
+    });
+    assert!(reply.unwrap().starts_with("552 "));
+    assert!(!matches!(data.write(b"x"), Err(error) if error.kind() != ErrorKind::WouldBlock));
+    // It answers at once to the one who hears it, and does not wait for ever for the one who does not.
+    let began = Instant::now();
+    bob.expect("NOOP", "200 ");
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    eventually("the reset", || matches!(data.write(b"x"), Err(error) if error.kind() != ErrorKind::WouldBlock));
+    let mut data = bob.begin_upload("STOR x");
+    let blocked = loop {
+        if let Err(error) = data.write_all(&piece) {
+            break error.kind();
+        }
+    };
+    assert!(matches!(blocked, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{blocked:?}");
+    assert!(bob.reply().starts_with("552 "));
+    bob.store("STOR x", b"fits");
 }
 
 #[test]
