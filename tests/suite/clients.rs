@@ -26,22 +26,22 @@ const RUN_MAX: Duration = Duration::from_secs(150);
 // --- Running clients ----------------------------------------------------------------------------
 
 /// A client program with a home of its own, in which it runs.
-struct Tool {
+pub(crate) struct Tool {
     program: PathBuf,
     home: TempDir,
 }
 
 /// What a run has left.
-struct Run {
-    what: String,
-    code: Option<i32>,
-    out: Vec<u8>,
-    err: String,
+pub(crate) struct Run {
+    pub(crate) what: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
 }
 
 impl Tool {
     /// Finds the program; without it the test is skipped, or fails where every client has to be there.
-    fn find(name: &str) -> Option<Tool> {
+    pub(crate) fn find(name: &str) -> Option<Tool> {
         let program = if name == "python3" { python() } else { on_path(name) };
         let Some(program) = program else {
             assert!(std::env::var_os("PLIMSOLL_REQUIRE_CLIENTS").is_none(), "{name} is not installed");
@@ -54,34 +54,34 @@ impl Tool {
     }
 
     /// A path in the home of the client.
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// The bytes of a file in the home of the client.
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Leaves a file in the home of the client.
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.path(name), bytes).expect("a file");
     }
 
     /// Makes a folder in the home of the client.
-    fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir(&path).expect("a folder");
         path
     }
 
     /// Runs the client to its end.
-    fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Run {
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Run {
         self.run_with(arguments, "")
     }
 
     /// Runs the client to its end, with this on its standard input.
-    fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A], input: &str) -> Run {
+    pub(crate) fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A], input: &str) -> Run {
         let words: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         let what = format!("{} {}", self.program.display(), words.join(" "));
         // Files and not pipes: a client that writes a lot must not wait for us.
@@ -130,12 +130,12 @@ impl Tool {
 
 impl Run {
     /// The client must have been content; gives what it has printed.
-    fn ok(self) -> Vec<u8> {
+    pub(crate) fn ok(self) -> Vec<u8> {
         self.ends(0).out
     }
 
     /// The client must have ended with this code.
-    fn ends(self, code: i32) -> Run {
+    pub(crate) fn ends(self, code: i32) -> Run {
         let Run { what, out, err, .. } = &self;
         let out = String::from_utf8_lossy(out);
         assert_eq!(self.code, Some(code), "{what}\n{out}\n{err}");
@@ -143,7 +143,7 @@ impl Run {
     }
 
     /// What the client has printed, as sorted lines.
-    fn lines(self) -> Vec<String> {
+    pub(crate) fn lines(self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.ok()).into_owned();
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -152,7 +152,7 @@ impl Run {
 }
 
 /// The program of this name on the search path.
-fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
@@ -173,7 +173,7 @@ fn python() -> Option<PathBuf> {
 
 /// An address family, and the command that opens data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Pasv,
     Epsv,
     Port,
@@ -182,29 +182,29 @@ enum Way {
     Eprt6,
 }
 
-use Way::{Eprt, Eprt6, Epsv, Epsv6, Pasv, Port};
+pub(crate) use Way::{Eprt, Eprt6, Epsv, Epsv6, Pasv, Port};
 
 /// Every way.
-const WAYS: [Way; 6] = [Pasv, Epsv, Port, Eprt, Epsv6, Eprt6];
+pub(crate) const WAYS: [Way; 6] = [Pasv, Epsv, Port, Eprt, Epsv6, Eprt6];
 
 /// What most clients do: PASV and PORT over IPv4, EPSV and EPRT over IPv6.
-const COMMON_WAYS: [Way; 4] = [Pasv, Port, Epsv6, Eprt6];
+pub(crate) const COMMON_WAYS: [Way; 4] = [Pasv, Port, Epsv6, Eprt6];
 
 impl Way {
-    fn is_v6(self) -> bool {
+    pub(crate) fn is_v6(self) -> bool {
         matches!(self, Epsv6 | Eprt6)
     }
 
-    fn is_active(self) -> bool {
+    pub(crate) fn is_active(self) -> bool {
         matches!(self, Port | Eprt | Eprt6)
     }
 
     /// Whether this host has it.
-    fn is_here(self) -> bool {
+    pub(crate) fn is_here(self) -> bool {
         !self.is_v6() || has_ipv6()
     }
 
-    fn verb(self) -> &'static str {
+    pub(crate) fn verb(self) -> &'static str {
         match self {
             Pasv => "PASV",
             Epsv | Epsv6 => "EPSV",
@@ -213,12 +213,12 @@ impl Way {
         }
     }
 
-    fn host(self) -> &'static str {
+    pub(crate) fn host(self) -> &'static str {
         if self.is_v6() { "::1" } else { "127.0.0.1" }
     }
 
     /// The URL of the root.
-    fn url(self, server: &Server) -> String {
+    pub(crate) fn url(self, server: &Server) -> String {
         if self.is_v6() {
             format!("ftp://[::1]:{}", server.port())
         } else {
@@ -227,7 +227,7 @@ impl Way {
     }
 
     /// The client must have come this way, and no other.
-    fn was_taken(self, server: &Server) {
+    pub(crate) fn was_taken(self, server: &Server) {
         let seen = |verb: &str| server.log().contains(&format!(": {verb} "));
         eventually(&format!("the log to hold {}", self.verb()), || seen(self.verb()));
         let others = WAYS.into_iter().filter(|way| way.verb() != self.verb());
@@ -242,7 +242,7 @@ impl Way {
 }
 
 /// Runs `case` once for each way that this host has, each with a server of its own.
-fn each_way(ways: &[Way], root: &Path, mut case: impl FnMut(Way, &Server)) {
+pub(crate) fn each_way(ways: &[Way], root: &Path, mut case: impl FnMut(Way, &Server)) {
     for way in ways.iter().copied().filter(|way| way.is_here()) {
         let server = Server::start(root, &[]);
         case(way, &server);
@@ -254,17 +254,17 @@ fn each_way(ways: &[Way], root: &Path, mut case: impl FnMut(Way, &Server)) {
 
 /// One entry of a tree.
 #[derive(PartialEq, Eq, Clone)]
-enum Node {
+pub(crate) enum Node {
     Folder,
     File(Vec<u8>),
     Link(Vec<u8>),
 }
 
 /// A tree by path.
-type Tree = BTreeMap<Vec<u8>, Node>;
+pub(crate) type Tree = BTreeMap<Vec<u8>, Node>;
 
 /// Reads a whole tree.
-fn snapshot(root: &Path) -> Tree {
+pub(crate) fn snapshot(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -288,7 +288,7 @@ fn snapshot(root: &Path) -> Tree {
 }
 
 /// The tree as it is to a client that sees what links to files lead to, and no other links.
-fn followed(root: &Path) -> Tree {
+pub(crate) fn followed(root: &Path) -> Tree {
     let mut tree = snapshot(root);
     tree.retain(|name, node| match node {
         Node::Link(_) => match std::fs::read(root.join(OsStr::from_bytes(name))) {
@@ -304,7 +304,7 @@ fn followed(root: &Path) -> Tree {
 }
 
 /// Fails unless both trees are the same, and tells the first differences.
-fn assert_same(expected: &Tree, copy: &Path) {
+pub(crate) fn assert_same(expected: &Tree, copy: &Path) {
     let copied = snapshot(copy);
     let text = |tree: &Tree, name: &[u8]| match tree.get(name) {
         None => "nothing".to_owned(),
@@ -326,47 +326,47 @@ fn assert_same(expected: &Tree, copy: &Path) {
 }
 
 /// A tree under construction.
-struct Grove {
+pub(crate) struct Grove {
     _folder: TempDir,
-    root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 impl Grove {
-    fn new() -> Grove {
+    pub(crate) fn new() -> Grove {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path().join("root");
         std::fs::create_dir(&root).expect("a folder");
         Grove { _folder: folder, root }
     }
 
-    fn path(&self, name: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<[u8]>) -> PathBuf {
         self.root.join(OsStr::from_bytes(name.as_ref()))
     }
 
-    fn folder(&self, name: impl AsRef<[u8]>) {
+    pub(crate) fn folder(&self, name: impl AsRef<[u8]>) {
         std::fs::create_dir_all(self.path(name)).expect("a folder");
     }
 
-    fn file(&self, name: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn file(&self, name: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
         std::fs::write(path, bytes).expect("a file");
     }
 
-    fn link(&self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) {
+    pub(crate) fn link(&self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) {
         symlink(OsStr::from_bytes(target.as_ref()), self.path(name)).expect("a link");
     }
 }
 
 /// Text with every kind of line end.
-const TEXT: &[u8] = b"one\ntwo\r\nthree\rfour\n\n";
+pub(crate) const TEXT: &[u8] = b"one\ntwo\r\nthree\rfour\n\n";
 /// Text that survives clients that take every CR for a line end.
-const LINES: &[u8] = b"first\nsecond\n\nlast\n";
+pub(crate) const LINES: &[u8] = b"first\nsecond\n\nlast\n";
 /// [`TEXT`] after an ASCII transfer to a client that keeps what it gets.
-const TEXT_ASCII: &[u8] = b"one\r\ntwo\r\r\nthree\rfour\r\n\r\n";
+pub(crate) const TEXT_ASCII: &[u8] = b"one\r\ntwo\r\r\nthree\rfour\r\n\r\n";
 
 /// A few entries of each kind, with names that every client can carry.
-fn small() -> Grove {
+pub(crate) fn small() -> Grove {
     let grove = Grove::new();
     grove.file("a.txt", TEXT);
     grove.file("sub/lines.txt", LINES);
@@ -384,7 +384,7 @@ fn small() -> Grove {
 }
 
 /// 2,000 files in 21 folders, with names of all kinds but those with control characters, and all kinds of links.
-fn large() -> Grove {
+pub(crate) fn large() -> Grove {
     let grove = Grove::new();
     let noise = big();
     for number in 0..2000_usize {
@@ -428,7 +428,7 @@ fn large() -> Grove {
 }
 
 /// The first bytes of the big file: what an interrupted download leaves.
-fn part() -> Vec<u8> {
+pub(crate) fn part() -> Vec<u8> {
     let mut bytes = big();
     bytes.truncate(1_234_567);
     bytes
@@ -441,20 +441,20 @@ fn was_resumed(server: &Server) {
 }
 
 /// How many commands with this verb have been logged.
-fn count(server: &Server, verb: &str) -> usize {
+pub(crate) fn count(server: &Server, verb: &str) -> usize {
     server.log().matches(&format!(": {verb} ")).count()
 }
 
 // --- curl ---------------------------------------------------------------------------------------
 
 /// Runs curl without the user's settings.
-fn curl(tool: &Tool, arguments: &[&str]) -> Run {
+pub(crate) fn curl(tool: &Tool, arguments: &[&str]) -> Run {
     let mut all = vec!["-q", "-sS", "-g", "--noproxy", "*"];
     all.extend_from_slice(arguments);
     tool.run(&all)
 }
 
-fn curl_way(way: Way) -> &'static [&'static str] {
+pub(crate) fn curl_way(way: Way) -> &'static [&'static str] {
     match way {
         Pasv => &["--disable-epsv"],
         Epsv | Epsv6 => &[],
@@ -618,23 +618,28 @@ fn curl_tells_failures_apart() {
 // --- lftp ---------------------------------------------------------------------------------------
 
 /// Runs lftp without the user's settings; any command that fails ends it.
-fn lftp(tool: &Tool, way: Way, server: &Server, commands: &str) -> Run {
+pub(crate) fn lftp(tool: &Tool, way: Way, server: &Server, commands: &str) -> Run {
+    lftp_as(tool, way, server, "", commands)
+}
+
+/// The same for a user: `login` is `-u NAME,PASSWORD`.
+pub(crate) fn lftp_as(tool: &Tool, way: Way, server: &Server, login: &str, commands: &str) -> Run {
     let passive = if way.is_active() { "off" } else { "on" };
     let epsv = if way == Epsv { "on" } else { "off" };
     let script = format!(
         "set cmd:fail-exit yes; set net:max-retries 2; set net:timeout 20; set net:reconnect-interval-base 1; \
          set xfer:clobber on; \
-         set ftp:passive-mode {passive}; set ftp:prefer-epsv {epsv}; open {}/; {commands}",
+         set ftp:passive-mode {passive}; set ftp:prefer-epsv {epsv}; open {login} {}/; {commands}",
         way.url(server)
     );
     tool.run(&["--norc", "-c", &script])
 }
 
 /// The ways that lftp knows, but for EPRT over IPv6, which has a test of its own.
-const LFTP_WAYS: [Way; 4] = [Pasv, Epsv, Port, Epsv6];
+pub(crate) const LFTP_WAYS: [Way; 4] = [Pasv, Epsv, Port, Epsv6];
 
 /// Has lftp use LIST, which tells where links lead; by itself it takes MLSD, and follows them.
-const BY_LIST: &str = "set ftp:use-mlsd off";
+pub(crate) const BY_LIST: &str = "set ftp:use-mlsd off";
 
 #[test]
 fn lftp_lists_downloads_resumes_and_converts_every_way() {
@@ -821,7 +826,7 @@ fn lftp_fetches_by_pattern_and_is_told_what_is_missing() {
 
 // --- wget ---------------------------------------------------------------------------------------
 
-fn wget(tool: &Tool, way: Way, arguments: &[&str]) -> Run {
+pub(crate) fn wget(tool: &Tool, way: Way, arguments: &[&str]) -> Run {
     let mut all = vec!["--no-config", "-nv", "--no-proxy", "-t", "1", "-T", "30"];
     if way.is_active() {
         all.push("--no-passive-ftp");
@@ -928,9 +933,9 @@ fn wget_mirrors_again_and_fetches_nothing() {
 // --- ncftp --------------------------------------------------------------------------------------
 
 /// The ways that ncftp knows: it has no IPv6.
-const NCFTP_WAYS: [Way; 2] = [Pasv, Port];
+pub(crate) const NCFTP_WAYS: [Way; 2] = [Pasv, Port];
 
-fn ncftp(tool: &Tool, way: Way, server: &Server, arguments: &[&str]) -> Run {
+pub(crate) fn ncftp(tool: &Tool, way: Way, server: &Server, arguments: &[&str]) -> Run {
     let port = server.port().to_string();
     let mode = if way.is_active() { "-E" } else { "-F" };
     let mut all = vec![mode, "-P", &port];
@@ -1138,7 +1143,7 @@ assert ftp.quit().startswith("221")
 "#;
 
 /// Runs a script with Python, on its own and without the user's settings.
-fn ftplib(tool: &Tool, way: Way, server: &Server, script: &str, more: &[&Path]) -> Run {
+pub(crate) fn ftplib(tool: &Tool, way: Way, server: &Server, script: &str, more: &[&Path]) -> Run {
     tool.write("script.py", script.as_bytes());
     let port = server.port().to_string();
     let mode = if way.is_active() { "active" } else { "passive" };
@@ -1174,7 +1179,7 @@ fn ftplib_aborts_downloads_with_urgent_data_and_goes_on() {
 // --- suppaftp -----------------------------------------------------------------------------------
 
 /// Runs `work` in a thread of its own, and fails where it does not end.
-fn within_patience(work: impl FnOnce() + Send + 'static) {
+pub(crate) fn within_patience(work: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         work();
@@ -1188,9 +1193,14 @@ fn within_patience(work: impl FnOnce() + Send + 'static) {
 }
 
 /// The ways that suppaftp knows.
-const SUPPAFTP_WAYS: [Way; 5] = [Pasv, Epsv, Port, Epsv6, Eprt6];
+pub(crate) const SUPPAFTP_WAYS: [Way; 5] = [Pasv, Epsv, Port, Epsv6, Eprt6];
 
 fn suppaftp(way: Way, server: &Server) -> FtpStream {
+    suppaftp_as(way, server, "anonymous", "a@b")
+}
+
+/// A client of this user, in image type.
+pub(crate) fn suppaftp_as(way: Way, server: &Server, user: &str, password: &str) -> FtpStream {
     let address = if way.is_v6() { server.v6() } else { server.v4() };
     let ftp = FtpStream::connect(address).expect("the server greets");
     let mut ftp = match way {
@@ -1202,7 +1212,7 @@ fn suppaftp(way: Way, server: &Server) -> FtpStream {
         Epsv | Epsv6 => ftp.set_mode(Mode::ExtendedPassive),
         Port | Eprt | Eprt6 => {}
     }
-    ftp.login("anonymous", "a@b").expect("anyone may");
+    ftp.login(user, password).expect("the user may");
     ftp.transfer_type(FileType::Binary).expect("TYPE I");
     ftp
 }

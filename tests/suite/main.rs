@@ -19,5 +19,6 @@ mod parser;
 mod passwd;
 mod structure;
 mod transcript;
+mod upload_clients;
 mod uploads;
 mod verbs;
