@@ -126,10 +126,15 @@ impl Root {
     /// setgid and sticky bits that it has, a file loses them. Links are followed inside the root.
     ///
     /// # Errors
-    /// [`VfsError::NotAFile`], [`VfsError::Denied`], and those of the file system.
+    /// [`VfsError::NotAFile`], [`VfsError::Denied`], also for the root itself; and those of the file system.
     pub fn set_mode(&self, path: &VirtualPath, mode: u32) -> Result<(), VfsError> {
         let mode = Mode::from_raw_mode(mode & 0o777);
         let found = self.settable(path)?;
+        // Without its bits nobody could log in there, and the server would not start again. Whatever the name
+        // that leads to it.
+        if Status::of(found.as_fd())?.is_same(&Status::of(self.folder.as_fd())?) {
+            return Err(VfsError::Denied);
+        }
         if self.unnamed {
             return Ok(set_bits(found.as_fd(), mode)?);
         }
