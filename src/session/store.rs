@@ -101,11 +101,9 @@ impl<'a, S: Seat> Session<'a, S> {
         }
         let argument = if argument.is_empty() { NAMELESS } else { argument };
         let mut path = self.resolve(argument)?;
+        self.visible(&path)?;
         if how == How::Unique {
             path = self.free_name(path)?;
-        }
-        if drops.is_some() && path.file_name().unwrap_or_default().starts_with(b".") {
-            return Err(Reply::new(553, "That name is not allowed here."));
         }
         let mode = drops.map_or(0o666 & !self.umask, |drops| drops.mode);
         let upload = match how {
@@ -114,6 +112,16 @@ impl<'a, S: Seat> Session<'a, S> {
             How::Store | How::Unique => self.root.upload(&path, existing(how, rights, drops), mode),
         };
         upload.and_then(|upload| self.sink(upload, drops)).map_err(|error| answer::file(&error))
+    }
+
+    /// Whether the name of what is new may be this one: programs of the operator may obey what they find in
+    /// hidden files and folders, and no stranger is to drop something there.
+    fn visible(&self, path: &VirtualPath) -> Result<(), Reply> {
+        let drops = self.member().is_some_and(|member| member.drop_box.is_some());
+        if drops && path.as_bytes().split(|&byte| byte == b'/').any(|name| name.starts_with(b".")) {
+            return Err(Reply::new(553, "That name is not allowed here."));
+        }
+        Ok(())
     }
 
     fn sink(&self, mut upload: Upload, drops: Option<Drops>) -> Result<Sink<'a>, VfsError> {
