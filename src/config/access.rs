@@ -89,6 +89,17 @@ impl MinFree {
             MinFree::Percent(percent) => total / 100 * u64::from(percent),
         }
     }
+
+    /// Files that a disk which holds at most `total` of them must still be able to take: the same share of
+    /// them, or [`limits::MIN_FREE_FILES`] where so many bytes are asked for, but no more than one in a hundred.
+    #[must_use]
+    pub fn files_of(self, total: u64) -> u64 {
+        match self {
+            MinFree::Bytes(0) => 0,
+            MinFree::Bytes(_) => limits::MIN_FREE_FILES.min(total / 100),
+            MinFree::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
 }
 
 /// What is written down.

@@ -14,20 +14,29 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Room on a file system, in bytes.
+/// Room on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Free {
-    /// What this process may still fill.
+    /// Bytes that this process may still fill.
     pub bytes: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub total: u64,
+    /// Files and folders that this process may still make.
+    pub files: u64,
+    /// How many there can be at all; 0 where the file system has no such number.
+    pub total_files: u64,
 }
 
 impl Free {
     pub(super) fn around(descriptor: BorrowedFd<'_>) -> Result<Self, VfsError> {
         let found = fstatvfs(descriptor)?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Self { bytes: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+        Ok(Self {
+            bytes: bytes(found.f_bavail),
+            total: bytes(found.f_blocks),
+            files: found.f_favail,
+            total_files: found.f_files,
+        })
     }
 }
 
