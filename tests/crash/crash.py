@@ -7,6 +7,7 @@ nothing else can be seen beside it; and the next server removes whatever the dea
 import argparse
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from server import Killed, Server, Strace, can_hide_proc
 from upload import Upload
 
 OLD = b"the old content, which somebody needs\n" * 2_000
-NEW = b"the new content, of another length\n" * 5_000
+NEW = b"the new content, of another length\n" * 18_000
 
 # Longest wait of a kill by the clock, in seconds: an upload takes a few thousandths.
 LATEST = 0.006
@@ -64,30 +65,34 @@ class Stage:
         return server
 
     def calls(self, case):
-        """System calls of an upload that nobody disturbs."""
+        """The system calls of an upload that nobody disturbs: each its name, and the how many of that name it is."""
         server = self.prepare(case)
         upload = Upload(server.port)
         notes = os.path.join(self.scratch, "notes")
-        strace = Strace(server.worker(), notes, None)
+        strace = Strace(server.worker(), notes)
         replies = upload.run(NEW)
         strace.end()
         server.kill()
         self.judge(case, replies, f"{case}, undisturbed")
         if not replies[-1].startswith("226 "):
             raise Killed(f"{case}: an undisturbed upload was answered {replies}")
-        with open(notes, "rb") as file:
-            return sum(1 for _ in file)
+        seen, calls = {}, []
+        with open(notes, encoding="utf-8", errors="replace") as file:
+            for name in re.findall(r"^(\w+)\(", file.read(), re.MULTILINE):
+                seen[name] = seen.get(name, 0) + 1
+                calls.append((name, seen[name]))
+        return calls
 
-    def at_call(self, case, number):
+    def at_call(self, case, call):
         """Killed when it is about to make this system call."""
         server = self.prepare(case)
         upload = Upload(server.port)
-        strace = Strace(server.worker(), os.devnull, number)
+        strace = Strace(server.worker(), os.devnull, call)
         replies = upload.run(NEW)
         server.kill()
         strace.end()
         self.counts["calls"] += 1
-        self.count(case, replies, f"{case}, at system call {number}")
+        self.count(case, replies, f"{case}, at {call[0]}, number {call[1]}")
 
     def at_time(self, case, delay):
         """Killed so many seconds after the command."""
@@ -157,10 +162,10 @@ def plan(stage, points, dice):
     if shutil.which("strace"):
         for case in cases:
             calls = stage.calls(case)
-            share = max(1, -(-calls * len(cases) // points)) if short else 1
-            first = dice.randrange(share) + 1
-            steps += [lambda case=case, number=number: stage.at_call(case, number)
-                      for number in range(first, calls + 1, share)]
+            share = max(1, -(-len(calls) * len(cases) // points)) if short else 1
+            steps += [
+                lambda case=case, call=call: stage.at_call(case, call) for call in calls[dice.randrange(share) :: share]
+            ]
     else:
         skip("system calls: strace(1) is not there")
     while len(steps) < points:
@@ -178,7 +183,7 @@ def skip(why):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", required=True, help="the binary")
-    parser.add_argument("--points", type=int, default=560, help="at least so many (default 560)")
+    parser.add_argument("--points", type=int, default=1000, help="at least so many (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the points in time")
     arguments = parser.parse_args()
     began = time.monotonic()

@@ -72,12 +72,12 @@ class Server:
 
 
 class Strace:
-    """Attached to a thread, which it kills before its system call of this number; or only writes them down."""
+    """Attached to a thread, which it kills before its nth call of one name; or only writes down its calls."""
 
-    def __init__(self, thread, notes, number):
+    def __init__(self, thread, notes, call=None):
         command = ["strace", "-qq", "-o", notes, "-p", thread]
-        if number is not None:
-            command += ["-e", f"inject=all:signal=KILL:when={number}"]
+        if call is not None:
+            command += ["-e", "inject={}:signal=KILL:when={}".format(*call)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until = time.monotonic() + PATIENCE
         while not self.attached(thread):
