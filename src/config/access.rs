@@ -243,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn room_for_files_is_kept_as_well() {
+        for (least, total, files) in [
+            (MinFree::Bytes(0), 1_000_000, 0),
+            (MinFree::Bytes(1), 1_000_000, limits::MIN_FREE_FILES),
+            (MinFree::Bytes(1 << 40), 600, 6),
+            (MinFree::Percent(5), 1_000, 50),
+            // No such number.
+            (MinFree::Percent(5), 0, 0),
+            (MinFree::Bytes(1), 0, 0),
+        ] {
+            assert_eq!(least.files_of(total), files, "{least:?} {total}");
+        }
+    }
+
+    #[test]
     fn by_default_anybody_may_read_and_nothing_is_written_down() {
         let config = configure("").unwrap();
         let access = config.access();

@@ -259,6 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn the_bits_of_the_root_are_not_for_clients_by_any_name() {
+        let served = tempfile::tempdir().unwrap();
+        fs::create_dir(served.path().join("sub")).unwrap();
+        symlink("/", served.path().join("link")).unwrap();
+        symlink("..", served.path().join("sub/up")).unwrap();
+        let before = fs::metadata(served.path()).unwrap().mode();
+        for root in writing_roots(served.path()) {
+            for name in [b"/".as_slice(), b"/sub/..", b"/link", b"/sub/up", b"/link/link"] {
+                assert_eq!(root.set_mode(&at(name), 0o000), Err(VfsError::Denied), "{name:?} {root:?}");
+            }
+            assert_eq!(fs::metadata(served.path()).unwrap().mode(), before);
+            assert_eq!(root.set_mode(&at(b"/sub"), 0o700), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_file_that_is_removed_frees_its_bytes_unless_it_has_another_name() {
         let (_outer, served) = tree();
         for root in writing_roots(&served) {

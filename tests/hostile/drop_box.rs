@@ -109,12 +109,12 @@ fn hidden_names_are_dropped() {
     for way in [".ssh", ".ssh/authorized_keys", "folder/.x", ".hidden/x", "folder/up/.x", ".plimsoll-x", "..."] {
         guest.refused(&format!("STOR {way}"), "553 ");
         guest.refused(&format!("STOU {way}"), "553 ");
-        guest.expect(&format!("MKD {way}"), "553 ");
+        guest.expect(&format!("MKD {way}"), "550 ");
     }
     // From inside as well.
     guest.expect("CWD .hidden", "250 ");
     guest.refused("STOR x", "553 ");
-    guest.expect("MKD x", "553 ");
+    guest.expect("MKD x", "550 ");
     guest.expect("CWD ..", "250 ");
     assert_eq!(names(&arena.incoming()), before);
     assert_eq!(names(&arena.incoming().join(".hidden")), [""; 0]);
