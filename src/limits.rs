@@ -319,10 +319,13 @@ pub const PASSWORD_CHECKS_MAX: usize = 64;
 pub const INCOMING_MODE: u32 = 0o600;
 /// `--umask`.
 pub const UMASK: u32 = 0o022;
-/// Bytes of an upload after which the disk is asked again whether enough of it is free.
+/// Bytes of an upload after which the disk is asked again whether enough of it is free, where much is free.
 pub const SPACE_EVERY: u64 = 1024 * 1024;
 /// `--min-free` in bytes: a disk that is full to its last byte stops more than this server.
 pub const MIN_FREE: u64 = 16 * 1024 * 1024;
+/// Files for which a disk keeps room as well, unless a percentage is asked for: empty files and folders take
+/// no bytes, and a disk on which no file can be made is as full as any.
+pub const MIN_FREE_FILES: u64 = 1024;
 /// Least and largest of `--upload-window`.
 pub const UPLOAD_WINDOWS: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 /// Most bytes of a banner, and most lines: it is sent to every client.

@@ -168,8 +168,8 @@ impl Accounts {
     ///
     /// The same hashes are computed for every name, so neither the time nor the answer tells whether there
     /// is such an account, or why it may not log in. A password of more than [`limits::PASSWORD_MAX`] bytes
-    /// is wrong without any. `waiting` is asked now and then while others are being checked; where it says no
-    /// the check is given up.
+    /// is wrong without any. `waiting` is asked now and then while others are being checked, and once more when
+    /// it is this one's turn; where it says no the check is given up.
     pub fn verify(
         &self,
         gate: &Gate,
@@ -177,12 +177,12 @@ impl Accounts {
         password: &[u8],
         peer: IpAddr,
         now: i64,
-        waiting: impl FnMut() -> bool,
+        mut waiting: impl FnMut() -> bool,
     ) -> Verdict {
         if password.len() > limits::PASSWORD_MAX {
             return Verdict::Wrong;
         }
-        let Some(mut permit) = gate.enter(waiting) else {
+        let Some(mut permit) = gate.enter(&mut waiting).filter(|_| waiting()) else {
             return Verdict::NoRoom;
         };
         self.judge(name, peer, now, |hash| hash.check(password, permit.workspace()))

@@ -89,6 +89,17 @@ impl MinFree {
             MinFree::Percent(percent) => total / 100 * u64::from(percent),
         }
     }
+
+    /// Files that a disk which holds at most `total` of them must still be able to take: the same share of
+    /// them, or [`limits::MIN_FREE_FILES`] where so many bytes are asked for, but no more than one in a hundred.
+    #[must_use]
+    pub fn files_of(self, total: u64) -> u64 {
+        match self {
+            MinFree::Bytes(0) => 0,
+            MinFree::Bytes(_) => limits::MIN_FREE_FILES.min(total / 100),
+            MinFree::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
 }
 
 /// What is written down.
@@ -228,6 +239,21 @@ mod tests {
             Ok(Invocation::Serve(config)) => Ok(config),
             Ok(other) => panic!("{flags}: {other:?}"),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn room_for_files_is_kept_as_well() {
+        for (least, total, files) in [
+            (MinFree::Bytes(0), 1_000_000, 0),
+            (MinFree::Bytes(1), 1_000_000, limits::MIN_FREE_FILES),
+            (MinFree::Bytes(1 << 40), 600, 6),
+            (MinFree::Percent(5), 1_000, 50),
+            // No such number.
+            (MinFree::Percent(5), 0, 0),
+            (MinFree::Bytes(1), 0, 0),
+        ] {
+            assert_eq!(least.files_of(total), files, "{least:?} {total}");
         }
     }
 

@@ -56,8 +56,7 @@ impl<S: Seat> Session<'_, S> {
         let (context, peer) = (self.context, self.peer());
         let members = &context.members;
         if !members.may_try(peer) {
-            self.note_refused(name, "too many failures");
-            return Reply::new(421, "Too many failed logins from your address; try again later.");
+            return self.held_off(name);
         }
         let homes = members.homes.load();
         let until = self.login_until;
@@ -73,8 +72,16 @@ impl<S: Seat> Session<'_, S> {
                 }
             },
             Verdict::Wrong => self.refused(name, "wrong", "Login incorrect."),
+            // Others from there have failed meanwhile.
+            Verdict::NoRoom if !members.may_try(peer) => self.held_off(name),
             Verdict::NoRoom => Reply::new(530, "Too many logins are being checked; try again later."),
         }
+    }
+
+    /// The address has failed too often.
+    fn held_off(&self, name: &[u8]) -> Reply {
+        self.note_refused(name, "too many failures");
+        Reply::new(421, "Too many failed logins from your address; try again later.")
     }
 
     fn enter_anonymous(&mut self) -> Reply {

@@ -64,16 +64,19 @@ impl Members {
         self.throttle.may_try(address, Instant::now())
     }
 
-    /// Checks a password, as long as `waiting` says that it is worth to wait for one's turn.
+    /// Checks a password, as long as `waiting` says that it is worth to wait for one's turn, and only if its
+    /// address may still try one then: whoever guesses over many connections at once has all of them let in
+    /// before the first has failed.
     pub(super) fn verify(
         &self,
         homes: &Homes,
         name: &[u8],
         password: &[u8],
         peer: IpAddr,
-        waiting: impl FnMut() -> bool,
+        mut waiting: impl FnMut() -> bool,
     ) -> Verdict {
         let Some(accounts) = &homes.accounts else { return Verdict::Wrong };
+        let waiting = || waiting() && self.may_try(peer);
         let verdict = accounts.verify(&self.gate, name, password, peer, now(), waiting);
         if verdict == Verdict::Wrong {
             self.throttle.failed(peer, Instant::now());

@@ -11,7 +11,7 @@ use crate::data::port::{DataError, DataPort};
 use crate::data::pulse::{Phase, Pulse, Tick};
 use crate::data::receive::Incoming;
 use crate::data::wait::Stop;
-use crate::limits::SPACE_EVERY;
+use crate::limits::{DATA_BUFFER, SPACE_EVERY};
 use crate::policy::{Denied, Rights, Subject};
 use crate::proto::ascii;
 use crate::proto::params::RepresentationType;
@@ -19,7 +19,7 @@ use crate::proto::pathname::{Escaped, VirtualPath, shown};
 use crate::proto::reply::Reply;
 use crate::session::Seat;
 use crate::session::transfer::Way;
-use crate::vfs::{Existing, Offset, Upload, VfsError};
+use crate::vfs::{Existing, Free, Offset, Upload, VfsError};
 
 /// What a client wants stored, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,18 @@ impl Sink<'_> {
             return Err(VfsError::TooLarge);
         }
         if after >= self.ask_at {
-            self.ask_for_room()?;
-            self.ask_at = after.saturating_add(SPACE_EVERY);
+            self.ask_at = after.saturating_add(self.ask_for_room()?);
         }
         self.upload.write(bytes)
     }
 
-    /// Whether more is free on the disk than has to stay free.
-    fn ask_for_room(&self) -> Result<(), VfsError> {
+    /// Asks the disk whether more is free than has to stay free; tells after how many bytes it is to be asked
+    /// again: the less there is, the sooner.
+    fn ask_for_room(&self) -> Result<u64, VfsError> {
         let free = self.upload.free()?;
-        if free.bytes < self.min_free.of(free.total) { Err(VfsError::NoSpace) } else { Ok(()) }
+        let above =
+            if self.upload.in_place() { bytes_above(&free, self.min_free) } else { above(&free, self.min_free) };
+        Ok(above?.clamp(DATA_BUFFER as u64, SPACE_EVERY))
     }
 }
 
@@ -101,11 +103,9 @@ impl<'a, S: Seat> Session<'a, S> {
         }
         let argument = if argument.is_empty() { NAMELESS } else { argument };
         let mut path = self.resolve(argument)?;
+        self.visible(&path)?;
         if how == How::Unique {
             path = self.free_name(path)?;
-        }
-        if drops.is_some() && path.file_name().unwrap_or_default().starts_with(b".") {
-            return Err(Reply::new(553, "That name is not allowed here."));
         }
         let mode = drops.map_or(0o666 & !self.umask, |drops| drops.mode);
         let upload = match how {
@@ -116,6 +116,16 @@ impl<'a, S: Seat> Session<'a, S> {
         upload.and_then(|upload| self.sink(upload, drops)).map_err(|error| answer::file(&error))
     }
 
+    /// Whether the name of what is new may be this one: programs of the operator may obey what they find in
+    /// hidden files and folders, and no stranger is to drop something there.
+    fn visible(&self, path: &VirtualPath) -> Result<(), Reply> {
+        let drops = self.member().is_some_and(|member| member.drop_box.is_some());
+        if drops && path.as_bytes().split(|&byte| byte == b'/').any(|name| name.starts_with(b".")) {
+            return Err(Reply::new(553, "That name is not allowed here."));
+        }
+        Ok(())
+    }
+
     fn sink(&self, mut upload: Upload, drops: Option<Drops>) -> Result<Sink<'a>, VfsError> {
         if let Some((user, group)) = drops.and_then(|drops| drops.owner) {
             upload.set_owner(Some(user), Some(group))?;
@@ -123,11 +133,11 @@ impl<'a, S: Seat> Session<'a, S> {
         if let Some(room) = self.member().and_then(|member| member.room.as_ref()) {
             upload.charge(room.reserve(0).ok_or(VfsError::OverQuota)?);
         }
-        let ask_at = upload.length().saturating_add(SPACE_EVERY);
         let min_free = self.context.config.storing().min_free;
         let pulse = self.seat.pulse();
-        let sink = Sink { upload, pulse, max_file: drops.and_then(|drops| drops.max_file), min_free, ask_at };
-        sink.ask_for_room()?;
+        let max_file = drops.and_then(|drops| drops.max_file);
+        let mut sink = Sink { upload, pulse, max_file, min_free, ask_at: 0 };
+        sink.ask_at = sink.upload.length().saturating_add(sink.ask_for_room()?);
         Ok(sink)
     }
 
@@ -243,12 +253,31 @@ impl<'a, S: Seat> Session<'a, S> {
             }
         }
         let min_free = self.context.config.storing().min_free;
-        match self.root.free(&self.cwd) {
-            Ok(free) if free.bytes < min_free.of(free.total).saturating_add(bytes) => answer::file(&VfsError::NoSpace),
+        match self.root.free(&self.cwd).and_then(|free| bytes_above(&free, min_free)) {
+            Ok(above) if above < bytes => answer::file(&VfsError::NoSpace),
             Ok(_) => Reply::new(202, "There is room; no need to allocate."),
             Err(error) => answer::file(&error),
         }
     }
+
+    /// Whether there may be one more name in this folder: also one that holds nothing takes room, of which the
+    /// quotas do not know.
+    pub(super) fn room_in(&self, folder: &VirtualPath) -> Result<(), VfsError> {
+        above(&self.root.free(folder)?, self.context.config.storing().min_free).map(drop)
+    }
+}
+
+/// Bytes that are free above those that have to stay free.
+fn bytes_above(free: &Free, least: MinFree) -> Result<u64, VfsError> {
+    free.bytes.checked_sub(least.of(free.total)).ok_or(VfsError::NoSpace)
+}
+
+/// The same where a file is to be made: there have to be enough of these as well.
+fn above(free: &Free, least: MinFree) -> Result<u64, VfsError> {
+    if free.files < least.files_of(free.total_files) {
+        return Err(VfsError::NoSpace);
+    }
+    bytes_above(free, least)
 }
 
 /// What becomes of what has the name.

@@ -29,6 +29,7 @@ impl<S: Seat> Session<'_, S> {
 
     pub(super) fn make_folder(&mut self, argument: &[u8]) -> Reply {
         self.change("MKD", argument, None, |session, path| {
+            session.room_in(&path.parent())?;
             match session.root.make_folder(path, 0o777 & !session.umask) {
                 Ok(()) => {
                     let mut text = Vec::new();

@@ -14,20 +14,29 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Room on a file system, in bytes.
+/// Room on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Free {
-    /// What this process may still fill.
+    /// Bytes that this process may still fill.
     pub bytes: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub total: u64,
+    /// Files and folders that this process may still make.
+    pub files: u64,
+    /// How many there can be at all; 0 where the file system has no such number.
+    pub total_files: u64,
 }
 
 impl Free {
     pub(super) fn around(descriptor: BorrowedFd<'_>) -> Result<Self, VfsError> {
         let found = fstatvfs(descriptor)?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Self { bytes: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+        Ok(Self {
+            bytes: bytes(found.f_bavail),
+            total: bytes(found.f_blocks),
+            files: found.f_favail,
+            total_files: found.f_files,
+        })
     }
 }
 
@@ -126,10 +135,15 @@ impl Root {
     /// setgid and sticky bits that it has, a file loses them. Links are followed inside the root.
     ///
     /// # Errors
-    /// [`VfsError::NotAFile`], [`VfsError::Denied`], and those of the file system.
+    /// [`VfsError::NotAFile`], [`VfsError::Denied`], also for the root itself; and those of the file system.
     pub fn set_mode(&self, path: &VirtualPath, mode: u32) -> Result<(), VfsError> {
         let mode = Mode::from_raw_mode(mode & 0o777);
         let found = self.settable(path)?;
+        // Without its bits nobody could log in there, and the server would not start again. Whatever the name
+        // that leads to it.
+        if Status::of(found.as_fd())?.is_same(&Status::of(self.folder.as_fd())?) {
+            return Err(VfsError::Denied);
+        }
         if self.unnamed {
             return Ok(set_bits(found.as_fd(), mode)?);
         }
@@ -242,6 +256,22 @@ mod tests {
 
     fn bits(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_bits_of_the_root_are_not_for_clients_by_any_name() {
+        let served = tempfile::tempdir().unwrap();
+        fs::create_dir(served.path().join("sub")).unwrap();
+        symlink("/", served.path().join("link")).unwrap();
+        symlink("..", served.path().join("sub/up")).unwrap();
+        let before = fs::metadata(served.path()).unwrap().mode();
+        for root in writing_roots(served.path()) {
+            for name in [b"/".as_slice(), b"/sub/..", b"/link", b"/sub/up", b"/link/link"] {
+                assert_eq!(root.set_mode(&at(name), 0o000), Err(VfsError::Denied), "{name:?} {root:?}");
+            }
+            assert_eq!(fs::metadata(served.path()).unwrap().mode(), before);
+            assert_eq!(root.set_mode(&at(b"/sub"), 0o700), Ok(()));
+        }
     }
 
     #[test]

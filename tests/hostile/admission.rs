@@ -1,14 +1,15 @@
 //! More clients than there is room for, caps that are dodged, and a kernel that has nothing left to give.
 
-use crate::arena::{Arena, Finally, arm, begin, passive_port, port_of};
+use crate::arena::{Arena, Finally, arm, passive_port, port_of};
 use crate::guest::{Guest, Heard, address, connect_from, connect_narrow, connect_narrow_from};
 use crate::kernel;
 use crate::netns::{self, Role};
 use crate::server::{Client, PATIENCE, eventually, has_ipv6};
+use crate::strace::Strace;
 use crate::{REQUIRE_TOOLS, skip};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -49,51 +50,14 @@ fn two_hundred_connect_to_a_process_of_64_descriptors() {
     arena.baseline();
 }
 
-/// strace(1) on the acceptor, which has every fifth accept fail.
-struct Strace(Child);
-
-impl Strace {
-    fn inject(thread: u32, error: &str) -> Option<Strace> {
-        let mut child = Command::new("strace")
-            .args(["-qq", "-o", "/dev/null", "-p", &thread.to_string(), "-e", "trace=accept4"])
-            .args(["-e", &format!("inject=accept4:error={error}:when=3+5")])
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        // Attached when the kernel says who traces the thread.
-        let own = format!("TracerPid:\t{}\n", child.id());
-        let traced = || {
-            let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-            status.contains(&own)
-        };
-        let until = Instant::now() + PATIENCE;
-        while !traced() {
-            if Instant::now() > until || child.try_wait().ok()?.is_some() {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(Strace(child))
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        // SIGTERM, so that it lets go of the thread in order.
-        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
-}
-
 /// The kernel has nothing to give, or the connection is gone before it is taken; injected by strace(1).
 #[test]
 fn accept_fails_every_fifth_time() {
     let arena = Arena::open(&[]);
     let acceptor = kernel::thread(arena.pid(), "acceptor").expect("there is one");
     for error in ["ENFILE", "EMFILE", "ENOBUFS", "ENOMEM", "EPROTO", "ECONNABORTED"] {
-        let Some(strace) = Strace::inject(acceptor, error) else {
+        let inject = format!("inject=accept4:error={error}:when=3+5");
+        let Some(strace) = Strace::on(&[acceptor], &["trace=accept4", &inject]) else {
             return skip(REQUIRE_TOOLS, "errors of accept: strace(1) is not there, or may not be used");
         };
         let mut served = 0;

@@ -2,6 +2,7 @@
 
 use crate::guest::{Guest, Heard, address, connect_from};
 use crate::kernel::{self, Ports, Remains};
+use crate::members::{PASSWORD, accounts};
 use crate::server::{Client, PATIENCE, Server, eventually, has_ipv6, tree};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::hash_map::RandomState;
@@ -30,7 +31,7 @@ pub struct Arena {
     before: Reading,
     memory: u64,
     root: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _claim: Vec<UdpSocket>,
 }
 
@@ -58,10 +59,34 @@ impl Arena {
         Self::open_at(if has_ipv6() { "[::]:0" } else { "0.0.0.0:0" }, flags)
     }
 
+    /// A server with these users, each with its keys, of whom the first works first.
+    pub fn with_users(users: &[(&str, &str)], flags: &[&str]) -> Arena {
+        let (folder, root) = tree();
+        let path = accounts(folder.path(), users);
+        let accounts = ["--accounts", path.to_str().expect("UTF-8")];
+        Self::serve("0.0.0.0:0", &[flags, &accounts].concat(), (folder, root), users.first().map(|(name, _)| *name))
+    }
+
+    /// A server on whose `incoming`, a folder beside the root, strangers may drop files, and one user, `bob`,
+    /// who may change everything in the root.
+    pub fn with_drop_box(flags: &[&str]) -> Arena {
+        let (folder, root) = tree();
+        let incoming = folder.path().join("incoming");
+        std::fs::create_dir(&incoming).expect("a folder");
+        let path = accounts(folder.path(), &[("bob", "write=all")]);
+        let more = ["--accounts", path.to_str().expect("UTF-8"), "--anonymous", "dropbox"];
+        let incoming = ["--incoming", incoming.to_str().expect("UTF-8")];
+        Self::serve("0.0.0.0:0", &[flags, &more, &incoming].concat(), (folder, root), Some("bob"))
+    }
+
     /// The same at this address.
     pub fn open_at(listen: &str, flags: &[&str]) -> Arena {
+        Self::serve(listen, flags, tree(), None)
+    }
+
+    /// The first to work is `user`, or anonymous.
+    fn serve(listen: &str, flags: &[&str], (folder, root): (tempfile::TempDir, PathBuf), user: Option<&str>) -> Arena {
         kernel::raise_descriptors();
-        let (folder, root) = tree();
         let workers = flag(flags, "--workers").unwrap_or(16);
         let (data, claim) = passive_range(u16::try_from(workers).expect("a small pool") + 16);
         let range = format!("{}-{}", data.start(), data.end());
@@ -70,8 +95,8 @@ impl Arena {
         let server = Server::start_at(&root, listen, &flags);
         let ports = Ports { control: server.port(), data };
         let before = Reading::of(&server, &ports);
-        let mut arena = Arena { before, memory: 0, ports, server, root, _folder: folder, _claim: claim };
-        arena.warm_up(workers);
+        let mut arena = Arena { before, memory: 0, ports, server, root, folder, _claim: claim };
+        arena.warm_up(workers, user);
         arena.before = arena.first_rest();
         arena.memory = kernel::memory(arena.pid());
         arena
@@ -103,7 +128,7 @@ impl Arena {
     /// Has every worker touch all of its memory once, all at a time: a folder that fills the buffer of names,
     /// and a file to be converted that fills that of data. (Not in the largest pools: that would take longer
     /// than the test, and there only files are sent, as they are, for which no buffer is touched.)
-    fn warm_up(&self, workers: usize) {
+    fn warm_up(&self, workers: usize, user: Option<&str>) {
         let folder = self.root.join("warm-up");
         std::fs::create_dir(&folder).expect("a folder");
         for number in 0..300 {
@@ -112,7 +137,7 @@ impl Arena {
         }
         std::fs::write(folder.join("000"), vec![b'\n'; 100_000]).expect("a file");
         let commands: &[&str] = if workers > LARGE { &["NLST empty"] } else { &["NLST warm-up", "RETR warm-up/000"] };
-        let mut guests: Vec<Guest> = (0..workers).map(|number| self.warm(number, commands)).collect();
+        let mut guests: Vec<Guest> = (0..workers).map(|number| self.warm(number, user, commands)).collect();
         for guest in &mut guests {
             guest.send("QUIT");
             while let heard = guest.hear(PATIENCE)
@@ -126,7 +151,7 @@ impl Arena {
 
     /// One session that has done something of everything and stays; or as far as it came, where the flags
     /// do not let everybody in, or not for so long.
-    fn warm(&self, number: usize, commands: &[&str]) -> Guest {
+    fn warm(&self, number: usize, user: Option<&str>, commands: &[&str]) -> Guest {
         let mut guest = Guest::from(address(number), self.v4());
         let said = |guest: &mut Guest, command: &str, code: &str| {
             if !command.is_empty() {
@@ -139,8 +164,8 @@ impl Arena {
         };
         let mut all = || {
             said(&mut guest, "", "220 ")?;
-            said(&mut guest, "USER anonymous", "331 ")?;
-            said(&mut guest, "PASS a@b", "230 ")?;
+            said(&mut guest, &format!("USER {}", user.unwrap_or("anonymous")), "331 ")?;
+            said(&mut guest, &format!("PASS {PASSWORD}"), "230 ")?;
             for command in commands {
                 let reply = said(&mut guest, "EPSV", "229 ")?;
                 let to = SocketAddr::new(self.v4().ip(), port_of(&reply));
@@ -159,6 +184,11 @@ impl Arena {
     /// The served folder.
     pub fn root(&self) -> &std::path::Path {
         &self.root
+    }
+
+    /// The folder into which strangers drop files, where there is one.
+    pub fn incoming(&self) -> PathBuf {
+        self.folder.path().join("incoming")
     }
 
     /// The server's ports.

@@ -175,6 +175,16 @@ pub fn thread(pid: u32, name: &str) -> Option<u32> {
     })
 }
 
+/// Every thread whose name begins so.
+pub fn threads(pid: u32, name: &str) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs");
+    let of_name = |entry: fs::DirEntry| {
+        let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+        comm.starts_with(name).then(|| entry.file_name().to_str()?.parse().ok())?
+    };
+    tasks.filter_map(|entry| of_name(entry.ok()?)).collect()
+}
+
 /// Raises the soft limit of descriptors to the hard one, for those tests that are a thousand clients;
 /// returns what the limit is then.
 pub fn raise_descriptors() -> u64 {

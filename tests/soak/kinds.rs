@@ -3,6 +3,7 @@
 use crate::client::{Client, Trouble, reset};
 use crate::dice::Dice;
 use crate::site;
+use crate::uploads;
 use crate::zoo::{Beast, Habit};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -20,6 +21,8 @@ pub enum Kind {
     FetchSeveral,
     /// LIST, NLST or MLSD.
     Browse,
+    /// Stores a file, fetches it, renames and deletes it.
+    Store,
     /// Connects and resets.
     ResetAtOnce,
     /// Opens many connections at once, and leaves.
@@ -32,6 +35,8 @@ pub enum Kind {
     VanishInTransfer,
     /// Closes its side of the control connection in a transfer.
     HalfCloseInTransfer,
+    /// Breaks off an upload over a file that is there.
+    BreakUpload,
     /// ABOR in a transfer, and goes on.
     Abort,
     /// QUIT in a transfer.
@@ -55,19 +60,21 @@ pub enum Kind {
 }
 
 /// Every kind and how many of a hundred clients are of it: fifty are well-behaved.
-pub const KINDS: [(Kind, usize); 21] = [
-    (Kind::Fetch, 27),
+pub const KINDS: [(Kind, usize); 23] = [
+    (Kind::Fetch, 23),
     (Kind::FetchPasv, 10),
     (Kind::FetchActive, 2),
     (Kind::FetchSeveral, 4),
     (Kind::Browse, 7),
+    (Kind::Store, 4),
     (Kind::ResetAtOnce, 1),
     (Kind::Burst, 1),
-    (Kind::ResetAfterLogin, 5),
+    (Kind::ResetAfterLogin, 3),
     (Kind::ResetInTransfer, 5),
     (Kind::VanishInTransfer, 5),
     (Kind::HalfCloseInTransfer, 4),
-    (Kind::Abort, 5),
+    (Kind::BreakUpload, 4),
+    (Kind::Abort, 3),
     (Kind::QuitInTransfer, 4),
     (Kind::LongLines, 3),
     (Kind::Stall, 3),
@@ -122,7 +129,10 @@ impl Kind {
 
     /// Whether it came for something else than files.
     pub fn hostile(self) -> bool {
-        !matches!(self, Kind::Fetch | Kind::FetchPasv | Kind::FetchActive | Kind::FetchSeveral | Kind::Browse)
+        !matches!(
+            self,
+            Kind::Fetch | Kind::FetchPasv | Kind::FetchActive | Kind::FetchSeveral | Kind::Browse | Kind::Store
+        )
     }
 
     /// Whether it stays until it is made to go.
@@ -171,6 +181,12 @@ impl Visit<'_> {
             Kind::FetchActive => self.fetch_active()?,
             Kind::FetchSeveral => self.fetch_several()?,
             Kind::Browse => self.browse()?,
+            Kind::Store => {
+                let mut client = self.log_in_to_write()?;
+                uploads::store(&mut client, self.dice, true)?;
+                quit(client)?;
+            }
+            Kind::BreakUpload => uploads::break_off(self.log_in_to_write()?, self.dice)?,
             Kind::ResetAtOnce => Client::connect(self.from, self.port)?.reset(),
             Kind::Burst => self.burst()?,
             Kind::ResetAfterLogin => self.log_in()?.reset(),
@@ -223,6 +239,14 @@ impl Visit<'_> {
     fn log_in(&mut self) -> Result<Client, Trouble> {
         let mut client = Client::connect(self.from, self.port)?;
         client.log_in()?;
+        (self.logged_in)();
+        Ok(client)
+    }
+
+    fn log_in_to_write(&mut self) -> Result<Client, Trouble> {
+        let mut client = Client::connect(self.from, self.port)?;
+        client.answer(220)?;
+        uploads::log_in(&mut client)?;
         (self.logged_in)();
         Ok(client)
     }

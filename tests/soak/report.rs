@@ -92,6 +92,8 @@ pub struct Run {
     pub defects: Vec<String>,
     /// Whether it ended in order on SIGTERM.
     pub ended_well: bool,
+    /// What was found among the uploads that must not be there.
+    pub torn: Option<String>,
 }
 
 /// One line with a verdict.
@@ -248,6 +250,8 @@ impl Run {
             let _ = write!(defects, "\n    {line}");
         }
         findings.push((self.defects.is_empty(), "defects", defects));
+        let uploads = self.torn.clone().unwrap_or_else(|| "each is whole, or was never there".into());
+        findings.push((self.torn.is_none(), "uploads", uploads));
         findings.push((self.ended_well, "SIGTERM", "exit code 0 within the grace".into()));
         findings
     }

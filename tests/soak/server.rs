@@ -97,7 +97,7 @@ impl Server {
     /// Unless the allocator is to be the `stock` one, its threads share one arena and keep nothing of what
     /// they free: each keeps up to seven pieces of each size otherwise, which looks like growth until every
     /// one of 256 workers has done everything.
-    pub fn start(binary: &Path, root: &Path, stock: bool) -> io::Result<Server> {
+    pub fn start(binary: &Path, root: &Path, accounts: &Path, stock: bool) -> io::Result<Server> {
         let cgroup = Cgroup::make();
         let listen = if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { "[::]:0" } else { "127.0.0.1:0" };
         let mut command = match &cgroup {
@@ -111,6 +111,7 @@ impl Server {
             None => Command::new(binary),
         };
         command.arg("serve").arg(root).args(["--listen", listen]).env_remove("RUST_LOG");
+        command.arg("--accounts").arg(accounts);
         if !stock {
             command.env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0");
         }

@@ -13,6 +13,7 @@ mod sample;
 mod server;
 mod site;
 mod stats;
+mod uploads;
 mod warm;
 mod zoo;
 
@@ -115,8 +116,10 @@ fn main() -> ExitCode {
 fn run(options: &Options, seed: u64) -> io::Result<bool> {
     println!("soak: {} logons, seed {seed}", stats::thousands(options.logons));
     let folder = tempfile::tempdir()?;
-    site::make(folder.path())?;
-    let mut server = Server::start(&options.server, folder.path(), options.stock_allocator)?;
+    let root = folder.path().join("site");
+    site::make(&root)?;
+    let accounts = uploads::make(folder.path())?;
+    let mut server = Server::start(&options.server, &root, &accounts, options.stock_allocator)?;
     let cgroup = server.cgroup.clone();
     let run = measure(options, seed, &mut server);
     if run.is_err() {
@@ -126,7 +129,8 @@ fn run(options: &Options, seed: u64) -> io::Result<bool> {
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
-    let run = run?;
+    let mut run = run?;
+    run.torn = uploads::fault(folder.path())?;
     let (report, good) = run.report();
     println!("\n{report}");
     if let Some(path) = &options.report {
@@ -194,6 +198,7 @@ fn measure(options: &Options, seed: u64, server: &mut Server) -> io::Result<Run>
         counters,
         defects: server.defects(),
         ended_well,
+        torn: None,
     })
 }
 

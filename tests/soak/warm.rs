@@ -2,7 +2,9 @@
 //! touches once, and keeps for good, are then part of the baseline and not taken for growth.
 
 use crate::client::{Client, Trouble};
+use crate::dice::Dice;
 use crate::server::{FLAGS, Server};
+use crate::uploads;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 
@@ -37,8 +39,12 @@ pub fn up(server: &Server) -> io::Result<()> {
 fn one(port: u16, number: usize) -> Result<Client, Trouble> {
     let [_, .., high, low] = number.to_be_bytes();
     let mut client = Client::connect(Ipv4Addr::new(127, 4, high, low), port)?;
-    client.log_in()?;
     let extended = number.is_multiple_of(2);
+    client.answer(220)?;
+    uploads::log_in(&mut client)?;
+    uploads::store(&mut client, &mut Dice::new(0, number as u64), extended)?;
+    client.expect("USER anonymous", 331)?;
+    client.expect("PASS guest@example.net", 230)?;
     client.fetch("RETR /pub/text.txt", extended)?;
     client.expect("TYPE I", 200)?;
     client.fetch("RETR /pub/small/3.bin", extended)?;

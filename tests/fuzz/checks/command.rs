@@ -1,9 +1,13 @@
 //! A line to a command: no panic, no argument that was not there, and no verb past its gate.
 
+use plimsoll::auth::Write;
 use plimsoll::policy::{Denied, Rights, Subject, permit, permit_command};
 use plimsoll::proto::command::{Command, Request, SyntaxError, is_http};
 use plimsoll::proto::params;
 use plimsoll::proto::verb::{Arity, VERBS, Writes};
+
+const ADD: Rights = Rights { write: Write::Add, ..Rights::READ };
+const DROP: Rights = Rights { read: false, list: false, write: Write::Add };
 
 /// The bytes are a line, and an argument of every verb.
 pub fn check(data: &[u8]) {
@@ -71,6 +75,35 @@ fn judge(request: &Request<'_>) {
         assert!(harmless || stranger.is_err(), "{}: {command:?}", verb.name);
         let writes = verb.gate.writes != Writes::No || command.writes() != Writes::No;
         assert!(!writes || reader == Err(Denied::ReadOnly), "{}", verb.name);
+        // Who may only add changes nothing that is there, and who may only drop does not even see it.
+        for (rights, denied) in [(ADD, Denied::AddOnly), (DROP, Denied::DropOnly)] {
+            let subject = Subject::Member(rights);
+            let outcome = permit(subject, request).and_then(|()| permit_command(subject, command));
+            let alters = verb.gate.writes == Writes::Alters || command.writes() == Writes::Alters;
+            assert!(!alters || outcome == Err(denied), "{}: {command:?}", verb.name);
+            let sees = matches!(
+                command,
+                Command::Retr(_)
+                    | Command::List(_)
+                    | Command::Nlst(_)
+                    | Command::Mlsd(_)
+                    | Command::Mlst(_)
+                    | Command::Size(_)
+                    | Command::Mdtm(_)
+            ) || matches!(command, Command::Stat(path) if !path.is_empty());
+            assert!(!sees || rights.read || outcome == Err(denied), "{}: {command:?}", verb.name);
+        }
+        match command {
+            // What is set is no more than permission bits, and a time that there can be.
+            Command::Chmod(mode, path) => assert!(*mode <= 0o777 && !path.is_empty()),
+            Command::Umask(Some(mask)) => assert!(*mask <= 0o777),
+            Command::Mff(facts, path) => {
+                assert!(!path.is_empty() && facts.mode.is_none_or(|mode| mode <= 0o777));
+                assert!(facts.mode.is_some() || facts.modified.is_some());
+            }
+            Command::Mfmt(_, path) => assert!(!path.is_empty()),
+            _ => {}
+        }
         assert!(*command != Command::NotOffered || reader == Err(Denied::NotOffered), "{}", verb.name);
         if let Command::Rest(marker) = command {
             assert!(marker.offset() <= i64::MAX.unsigned_abs());

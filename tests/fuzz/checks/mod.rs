@@ -7,6 +7,7 @@
 pub mod ascii;
 pub mod command;
 pub mod glob;
+mod home;
 pub mod host_port;
 pub mod line;
 pub mod listing;

@@ -1,7 +1,8 @@
 //! A whole session over TCP on loopback: whatever a client sends, the session ends, and what it says is a
-//! sequence of well-formed replies, one for each line; nothing from outside the root is ever sent, and
-//! nothing in the log takes more than its line.
+//! sequence of well-formed replies, one for each line; nothing from outside the root is ever sent or
+//! changed, and nothing in the log takes more than its line.
 
+use super::home::{Home, UPLOAD, USER};
 use super::{byte, line, replies};
 use plimsoll::auth::UserId;
 use plimsoll::config::{Invocation, from_arguments};
@@ -41,6 +42,7 @@ pub struct Stage {
     control: TcpListener,
     /// The client's port for active data connections.
     active: TcpListener,
+    home: Home,
     _folder: tempfile::TempDir,
 }
 
@@ -56,7 +58,15 @@ struct Client {
     choppy: bool,
     /// Its user has as many sessions as are allowed.
     capped: bool,
-    logged_in: bool,
+    logged_in: Option<Who>,
+}
+
+/// Who is logged in from the start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Anonymous,
+    /// Who may change everything in a home; uploads over each data connection.
+    Writer,
 }
 
 /// What the client does about data connections.
@@ -81,7 +91,11 @@ impl Client {
             marked: (mode & 24 == 24).then(|| Reason::ALL[usize::from(mode) % Reason::ALL.len()]),
             choppy: mode & 32 != 0,
             capped: mode & 24 == 16,
-            logged_in: mode & 192 != 0,
+            logged_in: match mode & 192 {
+                0 => None,
+                192 => Some(Who::Writer),
+                _ => Some(Who::Anonymous),
+            },
         }
     }
 }
@@ -157,9 +171,11 @@ impl Stage {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path().join("root");
         make_tree(folder.path(), &root);
-        let flags = ["--listen", "127.0.0.1:0", "--data-timeout", "100ms", "--stall-timeout", "5s"];
+        let home = Home::make(folder.path());
+        let flags = ["--listen", "127.0.0.1:0", "--data-timeout", "100ms", "--stall-timeout", "5s", "--durable", "off"];
+        let accounts = ["--accounts".into(), home.accounts().into_os_string()];
         let arguments = ["serve".into(), root.clone().into_os_string()];
-        let arguments = arguments.into_iter().chain(flags.map(Into::into));
+        let arguments = arguments.into_iter().chain(flags.map(Into::into)).chain(accounts);
         let Ok(Invocation::Serve(config)) = from_arguments(arguments) else {
             panic!("the flags are valid");
         };
@@ -170,7 +186,7 @@ impl Stage {
         let control = listen(own);
         SockRef::from(&control).set_out_of_band_inline(true).expect("a socket option");
         let root = Arc::new(Root::open(&root).expect("a folder"));
-        let homes = Homes::read(&config, &root, None).expect("there are no accounts");
+        let homes = Homes::read(&config, &root, None).expect("the accounts are right");
         Stage {
             context: Context {
                 root,
@@ -185,6 +201,7 @@ impl Stage {
             buffers: Buffers::for_workers(1).next().expect("one"),
             control,
             active: listen(Ipv4Addr::LOCALHOST),
+            home,
             _folder: folder,
         }
     }
@@ -196,6 +213,9 @@ impl Stage {
     /// Where the session does not end, or its replies are not what they have to be.
     pub fn check(&mut self, mut data: &[u8]) {
         let client = Client::new(byte(&mut data));
+        // Nobody waits for what others have guessed, and the home is as empty as it was.
+        let homes = Homes::read(&self.context.config, &self.context.root, None).expect("the accounts are right");
+        self.context.members = Members::new(homes, 1);
         let sent = self.script(client, data);
         let stream = TcpStream::connect(self.control.local_addr().expect("bound")).expect("a connection");
         let (socket, peer) = self.control.accept().expect("a connection");
@@ -234,6 +254,7 @@ impl Stage {
         for port in &heard.ports {
             assert!(TcpStream::connect(port).is_err(), "a passive port is left");
         }
+        self.home.judge();
         judge(&sent, &heard, end, client, place.transfers.load(SeqCst));
     }
 
@@ -241,8 +262,12 @@ impl Stage {
         let port = self.active.local_addr().expect("bound").port();
         let [high, low] = port.to_be_bytes();
         let mut sent = Vec::new();
-        if client.logged_in {
-            sent.extend_from_slice(b"USER ftp\r\nPASS a@b\r\nTYPE I\r\n");
+        match client.logged_in {
+            None => {}
+            Some(Who::Anonymous) => sent.extend_from_slice(b"USER ftp\r\nPASS a@b\r\nTYPE I\r\n"),
+            Some(Who::Writer) => {
+                sent.extend_from_slice(format!("USER {USER}\r\nPASS {USER}\r\nTYPE I\r\n").as_bytes());
+            }
         }
         for &b in data {
             match b {
@@ -367,7 +392,7 @@ fn listen(stream: &TcpStream, active: &TcpListener, client: Client) -> Heard {
         });
         if ready[0] {
             let (data, _) = active.accept().expect("it is ready");
-            connections.extend(met(data, client.data));
+            connections.extend(met(data, client));
         }
         if open && ready[1] {
             open = take(stream, &mut heard.control);
@@ -379,7 +404,7 @@ fn listen(stream: &TcpStream, active: &TcpListener, client: Client) -> Heard {
                     if client.data != DataHabit::NeverConnect
                         && let Ok(data) = TcpStream::connect(port)
                     {
-                        connections.extend(met(data, client.data));
+                        connections.extend(met(data, client));
                     }
                 }
             }
@@ -408,11 +433,15 @@ fn passive_port(stream: &TcpStream, line: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(own, port))
 }
 
-fn met(data: TcpStream, habit: DataHabit) -> Option<(TcpStream, usize)> {
-    if habit != DataHabit::ReadAll {
+fn met(data: TcpStream, client: Client) -> Option<(TcpStream, usize)> {
+    if client.data != DataHabit::ReadAll {
         SockRef::from(&data).set_linger(Some(Duration::ZERO)).expect("a socket option");
     }
-    (habit != DataHabit::ResetAtOnce).then_some((data, 0))
+    if client.logged_in == Some(Who::Writer) {
+        let _ = (&data).write_all(&UPLOAD);
+        let _ = data.shutdown(Shutdown::Write);
+    }
+    (client.data != DataHabit::ResetAtOnce).then_some((data, 0))
 }
 
 /// Whether the data connection goes on.
@@ -450,7 +479,7 @@ fn judge(sent: &[u8], heard: &Heard, end: End, client: Client, transfers: bool) 
     assert!(codes.first() == Some(&220) || turned_away, "{told}");
     let known = [
         150, 200, 202, 211, 213, 214, 215, 220, 221, 225, 226, 227, 229, 230, 250, 257, 331, 350, 421, 425, 426, 450,
-        451, 500, 501, 502, 503, 504, 522, 530, 550, 554,
+        451, 500, 501, 502, 503, 504, 522, 530, 550, 552, 553, 554,
     ];
     assert!(codes.iter().all(|code| known.contains(code)), "{told}");
     for (at, code) in codes.iter().enumerate() {
