@@ -3,11 +3,11 @@
 //! One writer at a time, by a lock on the file that other servers see, too. Follows links inside the root as
 //! reading does, and opens nothing but regular files. Never replaces a file: what was written stays.
 
-use super::place::{CHANGE_TRIES, Place, leads_to_temporary, set_own_mode};
+use super::place::{CHANGE_TRIES, Place, leads_to_temporary, lock, set_own_mode};
 use super::{Kind, Offset, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, ftruncate, openat};
+use rustix::fs::{Mode, OFlags, ftruncate, openat};
 use rustix::io::Errno;
 
 /// The file, open for writing and locked.
@@ -77,9 +77,8 @@ fn take(file: BorrowedFd<'_>) -> Result<Option<u64>, VfsError> {
         Kind::Folder => return Err(VfsError::IsFolder),
         Kind::Link | Kind::Other => return Err(VfsError::NotAFile),
     }
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(VfsError::InUse),
-        outcome => outcome?,
+    if !lock(file)? {
+        return Err(VfsError::InUse);
     }
     let locked = Status::of(file)?;
     Ok((locked.links > 0).then_some(locked.size))

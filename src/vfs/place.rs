@@ -11,8 +11,8 @@ use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fsync, linkat, renameat, renameat_with, statx,
-    unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags, fchmod, flock, fsync, linkat, renameat,
+    renameat_with, statx, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -246,6 +246,20 @@ pub(super) fn set_own_mode(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno
     }
 }
 
+/// Locks an open file; false if somebody else has locked it. Where the file system has no locks nothing is
+/// locked, and no sweep removes anything either.
+pub(super) fn lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    has_lock(flock(file, FlockOperation::NonBlockingLockExclusive))
+}
+
+fn has_lock(outcome: Result<(), Errno>) -> Result<bool, Errno> {
+    match outcome {
+        Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Bytes that are freed when this loses one name.
 pub(super) fn weight(status: &Status) -> u64 {
     if status.kind == Kind::File && status.links == 1 { status.size } else { 0 }
@@ -254,4 +268,19 @@ pub(super) fn weight(status: &Status) -> u64 {
 /// What file systems and kernels answer that don't know a flag of renameat2(2).
 pub(super) fn is_unknown(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_refuses_nobody() {
+        for errno in [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP] {
+            assert_eq!(has_lock(Err(errno)), Ok(true));
+        }
+        assert_eq!(has_lock(Ok(())), Ok(true));
+        assert_eq!(has_lock(Err(Errno::WOULDBLOCK)), Ok(false));
+        assert_eq!(has_lock(Err(Errno::IO)), Err(Errno::IO));
+    }
 }
