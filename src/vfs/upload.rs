@@ -194,7 +194,8 @@ impl Upload {
     }
 
     /// The upload was broken off: what there is of it is kept, under its name if nothing has that, else as
-    /// `NAME.partial`, unless nothing at all was written. Nothing is made durable.
+    /// `NAME.partial`, `NAME.partial.1` and so on, unless nothing at all was written. No file is replaced, and
+    /// nothing is made durable.
     ///
     /// # Errors
     /// Those of [`Upload::commit`].
@@ -211,7 +212,7 @@ impl Upload {
             Err(VfsError::Exists) if *existing == Existing::Replace => {
                 let partial = ended(&path, b".partial")?;
                 temporary.aim_at(partial.file_name().unwrap_or_default());
-                settle(temporary, *existing, &partial)
+                settle(temporary, Existing::Rename, &partial)
             }
             outcome => outcome,
         };
@@ -591,12 +592,14 @@ mod tests {
             let kept = broken(&root, Existing::Replace, b"second").unwrap().unwrap();
             assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 0));
             let kept = broken(&root, Existing::Replace, b"3rd").unwrap().unwrap();
-            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 6));
+            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial.1"), 0));
             assert_eq!(fs::read(served.path().join("file")).unwrap(), b"first");
-            assert_eq!(fs::read(served.path().join("file.partial")).unwrap(), b"3rd");
+            // It may be a file of somebody's own.
+            assert_eq!(fs::read(served.path().join("file.partial")).unwrap(), b"second");
+            assert_eq!(fs::read(served.path().join("file.partial.1")).unwrap(), b"3rd");
             let kept = broken(&root, Existing::Rename, b"4th").unwrap().unwrap();
             assert_eq!((kept.path, kept.replaced), (at(b"/file.1"), 0));
-            assert_eq!(names(served.path()), ["file", "file.1", "file.partial"]);
+            assert_eq!(names(served.path()), ["file", "file.1", "file.partial", "file.partial.1"]);
             for name in names(served.path()) {
                 fs::remove_file(served.path().join(name)).unwrap();
             }
