@@ -110,7 +110,7 @@ impl InPlace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::tests::{at, names, writing_roots};
+    use crate::vfs::tests::{SYNC_FAILS, at, names, writing_roots};
     use crate::vfs::{Existing, Usage};
     use rustix::fs::{CWD, FileType, mknodat};
     use std::fs;
@@ -308,6 +308,17 @@ mod tests {
             let mut upload = change(Offset::At(2));
             upload.write(b"x").unwrap();
             assert_eq!(upload.commit(true).unwrap().replaced, 8);
+            assert_eq!((usage.used(), fs::read(&file).unwrap().len()), (3, 3));
+            // Cut, and then the disk fails: they are free all the same.
+            fs::write(&file, "0123456789").unwrap();
+            usage.freed(3);
+            let _ = usage.reserve(10, 15).map(|all| all.spend(10, 0));
+            let mut upload = change(Offset::At(2));
+            upload.write(b"x").unwrap();
+            SYNC_FAILS.set(true);
+            let outcome = upload.commit(true);
+            SYNC_FAILS.set(false);
+            assert_eq!(outcome, Err(VfsError::Other(Errno::IO)));
             assert_eq!((usage.used(), fs::read(&file).unwrap().len()), (3, 3));
             // Past the limit nothing is written.
             let mut upload = change(Offset::Append);

@@ -257,6 +257,11 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    thread_local! {
+        /// As if the disk had failed, for whatever this thread syncs.
+        pub(in crate::vfs) static SYNC_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
     pub(in crate::vfs) fn at(path: &[u8]) -> VirtualPath {
         VirtualPath::root().join(path).unwrap()
     }

@@ -237,6 +237,15 @@ impl Place {
     }
 }
 
+/// Makes the content of a file durable.
+pub(super) fn sync_file(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    #[cfg(test)]
+    if super::tests::SYNC_FAILS.get() {
+        return Err(Errno::IO);
+    }
+    fsync(file)
+}
+
 /// Sets the permission bits of a file that this process has just made; its umask has had a say before.
 pub(super) fn set_own_mode(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
     match fchmod(file, mode) {

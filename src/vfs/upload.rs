@@ -10,12 +10,12 @@
 
 use super::change::InPlace;
 use super::naming::{allowed, ended, not_replacing, settle};
-use super::place::set_own_mode;
+use super::place::{set_own_mode, sync_file};
 use super::temporary::Temporary;
 use super::{Existing, Free, Reservation, Root, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Gid, Mode, Uid, fchown, fsync};
+use rustix::fs::{Gid, Mode, Uid, fchown};
 use rustix::io::{Errno, pwrite};
 
 /// What an upload has become.
@@ -171,7 +171,7 @@ impl Upload {
             Target::New { temporary, existing, mode } => {
                 set_own_mode(temporary.file(), *mode)?;
                 if durable {
-                    fsync(temporary.file())?;
+                    sync_file(temporary.file())?;
                 }
                 let (path, replaced) = settle(temporary, *existing, &self.path)?;
                 self.path = path;
@@ -180,15 +180,13 @@ impl Upload {
             Target::InPlace(file) => {
                 let cut = file.finish(self.position, self.length)?;
                 self.length -= cut;
-                if durable {
-                    fsync(file.as_fd())?;
-                }
                 cut
             }
         };
+        // What is gone is gone, even if a sync fails now.
         self.settle_charge(replaced);
         if durable {
-            self.sync_folder()?;
+            self.sync_rest()?;
         }
         Ok(Committed { path: self.path.clone(), replaced })
     }
@@ -253,10 +251,14 @@ impl Upload {
         Ok(())
     }
 
-    fn sync_folder(&self) -> Result<(), Errno> {
+    /// Makes durable what a file without a name did not have yet.
+    fn sync_rest(&self) -> Result<(), Errno> {
         match &self.target {
             Target::New { temporary, .. } => temporary.place().sync(temporary.file()),
-            Target::InPlace(file) => file.sync_folder(),
+            Target::InPlace(file) => {
+                sync_file(file.as_fd())?;
+                file.sync_folder()
+            }
         }
     }
 
@@ -281,7 +283,7 @@ mod tests {
     use super::*;
     use crate::vfs::tests::{at, names, writing_roots};
     use crate::vfs::{Offset, Usage};
-    use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::fs::{CWD, FileType, fsync, mknodat};
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     use std::ffi::CStr;
     use std::fs;
