@@ -1,7 +1,8 @@
 //! A file that is changed where it lies: APPE, and STOR after REST (RFC 959 §4.1.3, RFC 3659 §5).
 //!
 //! One writer at a time, by a lock on the file that other servers see, too. Follows links inside the root as
-//! reading does, and opens nothing but regular files. Never replaces a file: what was written stays.
+//! reading does, and opens nothing but regular files. Never replaces a file: what was written stays. A file
+//! that was made for an upload of which nothing came goes with it.
 
 use super::place::{CHANGE_TRIES, Place, leads_to_temporary, lock, set_own_mode};
 use super::{Kind, Offset, Root, Status, VfsError};
@@ -18,6 +19,8 @@ pub(super) struct InPlace {
     cut: bool,
     /// Where it is, if it has been made for this.
     made_in: Option<Place>,
+    /// Whether the upload was whole.
+    finished: bool,
 }
 
 impl Root {
@@ -42,7 +45,7 @@ impl Root {
             let Some((file, made_in)) = opened else { continue };
             let length = take(file.as_fd())?;
             if let Some(length) = length {
-                return Ok((InPlace { file, cut: at != Offset::Append, made_in }, length));
+                return Ok((InPlace { file, cut: at != Offset::Append, made_in, finished: false }, length));
             }
         }
         Err(VfsError::Busy)
@@ -60,7 +63,10 @@ fn make_file(place: &Place, at: Offset, mode: Mode) -> Result<Option<OwnedFd>, V
     let flags = flags(at) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     match openat(place.folder(), place.name(), flags, mode) {
         Ok(file) => {
-            set_own_mode(file.as_fd(), mode)?;
+            if let Err(errno) = set_own_mode(file.as_fd(), mode) {
+                let _ = Status::of(file.as_fd()).map(|made| place.remove(Some(&made)));
+                return Err(errno.into());
+            }
             Ok(Some(file))
         }
         // A link that leads nowhere is not followed to make a file at its end.
@@ -86,11 +92,12 @@ fn take(file: BorrowedFd<'_>) -> Result<Option<u64>, VfsError> {
 
 impl InPlace {
     /// Cuts off what lies behind `end`, if that is asked for; returns how many bytes that were.
-    pub(super) fn finish(&self, end: u64, length: u64) -> Result<u64, VfsError> {
+    pub(super) fn finish(&mut self, end: u64, length: u64) -> Result<u64, VfsError> {
         // Nobody could ever read what was acknowledged.
         if Status::of(self.as_fd())?.links == 0 {
             return Err(VfsError::Missing);
         }
+        self.finished = true;
         if !self.cut || end >= length {
             return Ok(0);
         }
@@ -104,6 +111,17 @@ impl InPlace {
 
     pub(super) fn sync_folder(&self) -> Result<(), Errno> {
         self.made_in.as_ref().map_or(Ok(()), |place| place.sync(self.as_fd()))
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        let Some(place) = self.made_in.as_ref().filter(|_| !self.finished) else { return };
+        // It is still locked, so nobody else has begun to write to it.
+        if let Some(empty) = Status::of(self.as_fd()).ok().filter(|found| found.size == 0) {
+            // One that has another name by now is not looked for.
+            let _ = place.remove(Some(&empty));
+        }
     }
 }
 
@@ -140,6 +158,36 @@ mod tests {
                 assert_eq!(fs::read_to_string(&file).unwrap(), expected);
             }
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o666);
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_made_for_nothing_goes_again() {
+        let served = tempfile::tempdir().unwrap();
+        let (file, other) = (served.path().join("file"), served.path().join("other"));
+        for root in writing_roots(served.path()) {
+            let append = || root.change(&at(b"/file"), Offset::Append, 0o644).unwrap();
+            drop(append());
+            assert_eq!(append().keep(), Ok(None));
+            assert_eq!(names(served.path()), [""; 0]);
+            // What somebody else has put there meanwhile stays.
+            let upload = append();
+            fs::write(&other, "another").unwrap();
+            fs::rename(&other, &file).unwrap();
+            drop(upload);
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(&file).unwrap();
+            // So does one of which something came, one that was whole, and one that was there.
+            let mut upload = append();
+            upload.write(b"x").unwrap();
+            drop(upload);
+            assert_eq!(fs::read(&file).unwrap(), b"x");
+            fs::remove_file(&file).unwrap();
+            append().commit(true).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"");
+            drop(append());
             assert_eq!(names(served.path()), ["file"]);
             fs::remove_file(&file).unwrap();
         }

@@ -29,7 +29,7 @@ pub struct Committed {
 }
 
 /// An upload on its way. Dropped without a commit, a new file is gone, and one that was changed in place
-/// stays as it is then.
+/// stays as it is then, unless it was made for this upload and nothing came.
 #[derive(Debug)]
 pub struct Upload {
     target: Target,
@@ -199,12 +199,12 @@ impl Upload {
     /// Those of [`Upload::commit`].
     pub fn keep(mut self) -> Result<Option<Committed>, VfsError> {
         let path = self.path.clone();
-        let Target::New { temporary, existing, mode } = &mut self.target else {
-            return Ok(Some(Committed { path, replaced: 0 }));
-        };
         if self.length == 0 {
             return Ok(None);
         }
+        let Target::New { temporary, existing, mode } = &mut self.target else {
+            return Ok(Some(Committed { path, replaced: 0 }));
+        };
         set_own_mode(temporary.file(), *mode)?;
         let kept = match settle(temporary, not_replacing(*existing), &path) {
             Err(VfsError::Exists) if *existing == Existing::Replace => {
