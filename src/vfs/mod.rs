@@ -18,6 +18,7 @@ mod naming;
 mod place;
 #[cfg(test)]
 mod races;
+mod stake;
 mod status;
 mod sweep;
 mod temporary;

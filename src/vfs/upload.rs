@@ -501,7 +501,9 @@ mod tests {
                         charged(root, &usage, file, letter, turn);
                     } else {
                         charged(root, &usage, &other, letter, turn);
-                        usage.freed(root.rename(&other, file, true).unwrap_or_default());
+                        usage.freed(root.rename(&other, file, true).unwrap());
+                        // Nobody else has this name.
+                        assert!(!served.path().join(char::from(letter).to_string()).exists(), "the source stayed");
                     }
                 }
                 writers.fetch_sub(1, Ordering::Relaxed);
