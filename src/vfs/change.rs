@@ -5,6 +5,7 @@
 //! that was made for an upload of which nothing came goes with it.
 
 use super::place::{CHANGE_TRIES, Place, leads_to_temporary, lock, set_own_mode};
+use super::stake::Stake;
 use super::{Kind, Offset, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,16 @@ pub(super) struct InPlace {
     made_in: Option<Place>,
     /// Whether the upload was whole.
     finished: bool,
+    share: Option<Share>,
+}
+
+/// What this upload has to count if the file goes.
+#[derive(Debug)]
+enum Share {
+    /// Until the upload has ended nobody else counts the file as free.
+    Named(Stake),
+    /// It went before the upload began: so many bytes.
+    Gone(u64),
 }
 
 impl Root {
@@ -43,9 +54,9 @@ impl Root {
                 Err(errno) => return Err(errno.into()),
             };
             let Some((file, made_in)) = opened else { continue };
-            let length = take(file.as_fd())?;
-            if let Some(length) = length {
-                return Ok((InPlace { file, cut: at != Offset::Append, made_in, finished: false }, length));
+            if let Some((length, share)) = take(file.as_fd())? {
+                let cut = at != Offset::Append;
+                return Ok((InPlace { file, cut, made_in, finished: false, share: Some(share) }, length));
             }
         }
         Err(VfsError::Busy)
@@ -77,7 +88,7 @@ fn make_file(place: &Place, at: Offset, mode: Mode) -> Result<Option<OwnedFd>, V
 }
 
 /// Locks the file and tells its length; `None` if it was removed or replaced before it was locked.
-fn take(file: BorrowedFd<'_>) -> Result<Option<u64>, VfsError> {
+fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Share)>, VfsError> {
     match Status::of(file)?.kind {
         Kind::File => {}
         Kind::Folder => return Err(VfsError::IsFolder),
@@ -86,8 +97,20 @@ fn take(file: BorrowedFd<'_>) -> Result<Option<u64>, VfsError> {
     if !lock(file)? {
         return Err(VfsError::InUse);
     }
-    let locked = Status::of(file)?;
-    Ok((locked.links > 0).then_some(locked.size))
+    let found = Status::of(file)?;
+    if found.links == 0 {
+        return Ok(None);
+    }
+    let stake = Stake::new(&found, false);
+    let now = Status::of(file)?;
+    if now.links > 0 {
+        stake.is_named();
+        return Ok(Some((now.size, Share::Named(stake))));
+    }
+    // It has lost its last name just now, and whoever took that may have left the count to this one. Then it is
+    // done when the upload ends: in vain, because nobody could read it.
+    let gone = stake.leave(file, None);
+    Ok((gone > 0).then_some((now.size, Share::Gone(gone))))
 }
 
 impl InPlace {
@@ -103,6 +126,16 @@ impl InPlace {
         }
         ftruncate(&self.file, end)?;
         Ok(length - end)
+    }
+
+    /// The upload has ended, and the file has grown by so many bytes. Returns those that are free because it
+    /// has no name any more.
+    pub(super) fn leave(&mut self, grown: u64) -> u64 {
+        match self.share.take() {
+            Some(Share::Named(stake)) => stake.leave(self.file.as_fd(), None),
+            Some(Share::Gone(bytes)) => bytes.saturating_add(grown),
+            None => 0,
+        }
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -323,12 +356,76 @@ mod tests {
                 upload.write(b" and lost").unwrap();
                 if replaced {
                     let other = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
-                    assert_eq!(other.commit(true).unwrap().replaced, 12);
+                    other.commit(true).unwrap();
                 } else {
-                    assert_eq!(root.remove_file(&at(b"/file")), Ok(12));
+                    root.remove_file(&at(b"/file")).unwrap();
                 }
                 assert_eq!(upload.commit(true), Err(VfsError::Missing));
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_goes_while_it_is_changed_is_free_when_that_ends() {
+        type Remove = fn(&Root) -> u64;
+        let ways: [Remove; 3] = [
+            |root| root.remove_file(&at(b"/file")).unwrap(),
+            |root| root.rename(&at(b"/other"), &at(b"/file"), true).unwrap(),
+            |root| root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap().commit(false).unwrap().replaced,
+        ];
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            for remove in ways {
+                for commits in [true, false] {
+                    fs::write(served.path().join("file"), "0123456789").unwrap();
+                    fs::write(served.path().join("other"), "").unwrap();
+                    let usage = Arc::new(Usage::new(10));
+                    let mut upload = root.change(&at(b"/file"), Offset::Append, 0o644).unwrap();
+                    upload.charge(usage.reserve(2, 100).unwrap());
+                    upload.write(b"more").unwrap();
+                    usage.freed(remove(&root));
+                    assert_eq!(usage.used(), 14, "what it holds is still there");
+                    upload.write(b"and more").unwrap();
+                    if commits {
+                        assert_eq!(upload.commit(true), Err(VfsError::Missing));
+                    } else {
+                        drop(upload);
+                    }
+                    assert_eq!(usage.used(), 0);
+                }
+            }
+        }
+    }
+
+    /// However the end of the one and of the other fall together.
+    #[test]
+    fn a_file_that_is_removed_and_changed_at_the_same_time_is_counted_once() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let usage = Arc::new(Usage::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for turn in 0..1_000 {
+                            // What it began with may be gone, or another session be writing.
+                            let Ok(mut upload) = root.change(&at(b"/file"), Offset::Append, 0o644) else { continue };
+                            upload.charge(usage.reserve(0, u64::MAX).unwrap());
+                            upload.write(&[b'x'; 5]).unwrap();
+                            if turn % 2 == 0 {
+                                let _ = upload.commit(false);
+                            }
+                        }
+                    });
+                    scope.spawn(|| {
+                        for _ in 0..1_000 {
+                            usage.freed(root.remove_file(&at(b"/file")).unwrap_or_default());
+                        }
+                    });
+                }
+            });
+            usage.freed(root.remove_file(&at(b"/file")).unwrap_or_default());
+            assert_eq!(usage.used(), 0, "{root:?}");
+            assert_eq!(names(served.path()), [""; 0]);
         }
     }
 

@@ -262,10 +262,15 @@ impl Upload {
         }
     }
 
-    /// What the file has grown by stays in use.
+    /// What the file has grown by stays in use, unless the file is gone.
     fn settle_charge(&mut self, freed: u64) {
+        let grown = self.length.saturating_sub(self.began);
+        let gone = match &mut self.target {
+            Target::New { .. } => 0,
+            Target::InPlace(file) => file.leave(grown),
+        };
         if let Some(charge) = self.charge.take() {
-            charge.spend(self.length.saturating_sub(self.began), freed);
+            charge.spend(grown, freed.saturating_add(gone));
         }
     }
 }
