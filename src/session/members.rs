@@ -13,7 +13,7 @@ use crate::vfs::{Root, Usage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Who may log in, and how passwords are checked.
@@ -32,6 +32,8 @@ pub struct Homes {
     shared: BTreeMap<String, Shared>,
     /// Bytes in use, by device and inode of the root.
     usages: BTreeMap<(u64, u64), Arc<Usage>>,
+    /// Those of accounts that were taken out, as long as a session of theirs is there: they may come back.
+    former: BTreeMap<(u64, u64), Weak<Usage>>,
     drop_box: Option<(Arc<Root>, Room)>,
 }
 
@@ -93,7 +95,13 @@ impl Homes {
             Some(path) => Some(Accounts::load(path).map_err(|error| error.to_string())?),
             None => None,
         };
-        let mut homes = Homes { accounts: None, shared: BTreeMap::new(), usages: BTreeMap::new(), drop_box: None };
+        let mut homes = Homes {
+            accounts: None,
+            shared: BTreeMap::new(),
+            usages: BTreeMap::new(),
+            former: before.map(Homes::in_use).unwrap_or_default(),
+            drop_box: None,
+        };
         if let Some(warning) = accounts.as_ref().and_then(Accounts::warning) {
             log::warn!("--accounts: {warning}");
         }
@@ -106,7 +114,7 @@ impl Homes {
                 Some(path) => (Arc::new(Root::open(path).map_err(|error| named(error.to_string()))?), path.as_path()),
                 None => (Arc::clone(root), config.root()),
             };
-            let usage = homes.usage(path, &root, before).map_err(named)?;
+            let usage = homes.usage(path, &root).map_err(named)?;
             homes.drop_box = Some((root, Room { usage, limit: drop_box.max_total }));
         }
         homes.accounts = accounts;
@@ -118,7 +126,7 @@ impl Homes {
         let root = Root::open(path).map_err(|error| error.to_string())?;
         let room = match account.write() {
             Write::No => None,
-            Write::Add | Write::All => Some(Room { usage: self.usage(path, &root, before)?, limit: account.quota() }),
+            Write::Add | Write::All => Some(Room { usage: self.usage(path, &root)?, limit: account.quota() }),
         };
         let earlier = before.and_then(|before| before.shared.get(account.name())?.pace.as_ref());
         let pace = account.max_rate().map(|rate| match earlier {
@@ -129,11 +137,18 @@ impl Homes {
         Ok(())
     }
 
+    /// All counts that somebody has, at this moment.
+    fn in_use(&self) -> BTreeMap<(u64, u64), Weak<Usage>> {
+        let now = self.usages.iter().map(|(key, usage)| (*key, Arc::downgrade(usage)));
+        let former = self.former.iter().map(|(key, usage)| (*key, Weak::clone(usage)));
+        former.chain(now).filter(|(_, usage)| usage.strong_count() > 0).collect()
+    }
+
     /// The bytes in use below a root, counted once; what an earlier run left half-written is removed then.
-    fn usage(&mut self, path: &Path, root: &Root, before: Option<&Homes>) -> Result<Arc<Usage>, String> {
+    fn usage(&mut self, path: &Path, root: &Root) -> Result<Arc<Usage>, String> {
         let status = root.status(&VirtualPath::root()).map_err(|error| format!("root {path:?}: {error}"))?;
         let key = (status.device, status.inode);
-        let known = self.usages.get(&key).or_else(|| before?.usages.get(&key)).map(Arc::clone);
+        let known = self.usages.get(&key).cloned().or_else(|| self.former.get(&key)?.upgrade());
         let usage = match known {
             Some(usage) => usage,
             None => {
@@ -199,4 +214,67 @@ impl Homes {
 /// Seconds since the epoch, for accounts that expire.
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Invocation, from_arguments};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const HASH: &str = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
+
+    /// A served folder, and an accounts file beside it.
+    struct Place {
+        outer: tempfile::TempDir,
+        flags: Vec<String>,
+    }
+
+    impl Place {
+        fn new(flags: &[&str]) -> Self {
+            let outer = tempfile::tempdir().unwrap();
+            fs::create_dir_all(outer.path().join("served/inner")).unwrap();
+            Place { outer, flags: flags.iter().map(|&flag| flag.to_owned()).collect() }
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.outer.path().join(name).to_str().unwrap().to_owned()
+        }
+
+        /// Reads an accounts file with these names and keys; `%` is the folder outside.
+        fn read(&self, users: &[(&str, &str)], before: Option<&Homes>) -> Result<Homes, String> {
+            let text: String = users.iter().map(|(name, keys)| format!("{name}:{HASH}:{keys}\n")).collect();
+            let accounts = self.path("accounts");
+            fs::write(&accounts, text.replace('%', &self.path(""))).unwrap();
+            fs::set_permissions(&accounts, fs::Permissions::from_mode(0o600)).unwrap();
+            let flags = self.flags.iter().map(|flag| flag.replace('%', &self.path("")));
+            let fixed = ["serve".to_owned(), self.path("served"), "--accounts".to_owned(), accounts];
+            let arguments = fixed.into_iter().chain(flags).map(Into::into);
+            let Ok(Invocation::Serve(config)) = from_arguments(arguments) else { panic!("wrong flags") };
+            let root = Arc::new(Root::open(config.root()).unwrap());
+            Homes::read(&config, &root, before)
+        }
+    }
+
+    #[test]
+    fn an_account_that_comes_back_while_its_session_is_there_has_its_old_count() {
+        let place = Place::new(&[]);
+        fs::write(place.path("served/inner/file"), "0123456789").unwrap();
+        let users = [("alice", "root=%served/inner,write=all,quota=1M"), ("bob", "write=no")];
+        let usage = |homes: &Homes| homes.shared["alice"].room.clone().unwrap().usage;
+        let first = place.read(&users, None).unwrap();
+        let uploading = usage(&first).reserve(5, 100).unwrap();
+        let second = place.read(&users[1..], Some(&first)).unwrap();
+        drop(first);
+        let second = place.read(&users[1..], Some(&second)).unwrap();
+        let third = place.read(&users, Some(&second)).unwrap();
+        assert_eq!(usage(&third).used(), 15, "what is on its way is known");
+        uploading.spend(5, 0);
+        assert_eq!(usage(&third).used(), 15);
+        // Once nobody has it, it is counted anew.
+        let fourth = place.read(&users[1..], Some(&third)).unwrap();
+        drop((second, third));
+        assert_eq!(usage(&place.read(&users, Some(&fourth)).unwrap()).used(), 10);
+    }
 }
