@@ -9,7 +9,7 @@ use crate::limits::THROTTLE_ENTRIES;
 use crate::policy::Rights;
 use crate::proto::pathname::VirtualPath;
 use crate::swap::Swap;
-use crate::vfs::{Root, Usage};
+use crate::vfs::{Root, Usage, VfsError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,18 @@ pub struct Homes {
     usages: BTreeMap<(u64, u64), Arc<Usage>>,
     /// Those of accounts that were taken out, as long as a session of theirs is there: they may come back.
     former: BTreeMap<(u64, u64), Weak<Usage>>,
+    counted: BTreeMap<(u64, u64), Counted>,
     drop_box: Option<(Arc<Root>, Room)>,
+}
+
+/// A root whose bytes are counted, of which no other may be a part if there is a limit.
+#[derive(Debug)]
+struct Counted {
+    /// Who has it, for the operator.
+    whose: String,
+    limited: bool,
+    /// Device and inode of each folder in which it lies.
+    lies_in: Vec<(u64, u64)>,
 }
 
 /// What all sessions of one account share.
@@ -100,6 +111,7 @@ impl Homes {
             shared: BTreeMap::new(),
             usages: BTreeMap::new(),
             former: before.map(Homes::in_use).unwrap_or_default(),
+            counted: BTreeMap::new(),
             drop_box: None,
         };
         if let Some(warning) = accounts.as_ref().and_then(Accounts::warning) {
@@ -114,9 +126,11 @@ impl Homes {
                 Some(path) => (Arc::new(Root::open(path).map_err(|error| named(error.to_string()))?), path.as_path()),
                 None => (Arc::clone(root), config.root()),
             };
-            let usage = homes.usage(path, &root).map_err(named)?;
+            let limited = drop_box.max_total.is_some();
+            let usage = homes.usage(path, &root, "the drop-box".to_owned(), limited).map_err(named)?;
             homes.drop_box = Some((root, Room { usage, limit: drop_box.max_total }));
         }
+        homes.look_for_nests()?;
         homes.accounts = accounts;
         Ok(homes)
     }
@@ -126,7 +140,10 @@ impl Homes {
         let root = Root::open(path).map_err(|error| error.to_string())?;
         let room = match account.write() {
             Write::No => None,
-            Write::Add | Write::All => Some(Room { usage: self.usage(path, &root)?, limit: account.quota() }),
+            Write::Add | Write::All => {
+                let (whose, limit) = (format!("user {:?}", account.name()), account.quota());
+                Some(Room { usage: self.usage(path, &root, whose, limit.is_some())?, limit })
+            }
         };
         let earlier = before.and_then(|before| before.shared.get(account.name())?.pace.as_ref());
         let pace = account.max_rate().map(|rate| match earlier {
@@ -145,9 +162,14 @@ impl Homes {
     }
 
     /// The bytes in use below a root, counted once; what an earlier run left half-written is removed then.
-    fn usage(&mut self, path: &Path, root: &Root) -> Result<Arc<Usage>, String> {
-        let status = root.status(&VirtualPath::root()).map_err(|error| format!("root {path:?}: {error}"))?;
+    fn usage(&mut self, path: &Path, root: &Root, whose: String, limited: bool) -> Result<Arc<Usage>, String> {
+        let failed = |error: VfsError| format!("root {path:?}: {error}");
+        let status = root.status(&VirtualPath::root()).map_err(failed)?;
         let key = (status.device, status.inode);
+        match self.counted.get(&key) {
+            Some(counted) if counted.limited || !limited => {}
+            _ => drop(self.counted.insert(key, Counted { whose, limited, lies_in: root.lies_in().map_err(failed)? })),
+        }
         let known = self.usages.get(&key).cloned().or_else(|| self.former.get(&key)?.upgrade());
         let usage = match known {
             Some(usage) => usage,
@@ -164,6 +186,20 @@ impl Homes {
         };
         self.usages.insert(key, Arc::clone(&usage));
         Ok(usage)
+    }
+
+    /// What is in an inner root is in the outer one as well, but each change is counted for one of them.
+    fn look_for_nests(&self) -> Result<(), String> {
+        for inner in self.counted.values() {
+            let mut outer = inner.lies_in.iter().filter_map(|key| self.counted.get(key));
+            if let Some(outer) = outer.find(|outer| inner.limited || outer.limited) {
+                return Err(format!(
+                    "the root of {} lies inside that of {}, and one of them has a quota: it could not be kept",
+                    inner.whose, outer.whose
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether there are users beside the anonymous one.
@@ -255,6 +291,37 @@ mod tests {
             let root = Arc::new(Root::open(config.root()).unwrap());
             Homes::read(&config, &root, before)
         }
+    }
+
+    #[test]
+    fn roots_that_nest_have_no_quota() {
+        let nests = |flags: &[&str], users: &[(&str, &str)]| Place::new(flags).read(users, None).err();
+        let inner = "root=%served/inner,write=all";
+        let told = |inner: &str, outer: &str| {
+            Some(format!(
+                "the root of {inner} lies inside that of {outer}, and one of them has a quota: it could not be kept"
+            ))
+        };
+        let (alice, bob) = ("user \"alice\"", "user \"bob\"");
+        assert_eq!(nests(&[], &[("alice", &[inner, ",quota=1M"].concat()), ("bob", "write=add")]), told(alice, bob));
+        assert_eq!(nests(&[], &[("alice", inner), ("bob", "write=all,quota=1M")]), told(alice, bob));
+        // Whoever has the quota is named, of those who share a root.
+        let users = [("alice", inner), ("zoe", "write=all"), ("bob", "write=all,quota=1M"), ("carl", "write=all")];
+        assert_eq!(nests(&[], &users), told(alice, bob));
+        for fine in [
+            // No quota, no writing, one root, roots beside each other.
+            [("alice", inner), ("bob", "write=all")],
+            [("alice", "root=%served/inner,quota=1M"), ("bob", "write=all,quota=1M")],
+            [("alice", "write=add,quota=1M"), ("bob", "root=%served/inner/..,write=all,quota=2M")],
+            [("alice", inner), ("bob", "root=%served2,write=all,quota=1M")],
+        ] {
+            let place = Place::new(&[]);
+            fs::create_dir(place.path("served2")).unwrap();
+            assert_eq!(place.read(&fine, None).err(), None, "{fine:?}");
+        }
+        let drop_box = ["--anonymous", "dropbox", "--incoming", "%served/inner", "--incoming-max-total", "1M"];
+        assert_eq!(nests(&drop_box, &[("bob", "write=all")]), told("the drop-box", bob));
+        assert_eq!(nests(&drop_box[..4], &[("bob", "write=all")]), None);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags, fchmod, flock, fsync, linkat, renameat,
-    openat, renameat_with, statx, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags, fchmod, flock, fsync, linkat, openat,
+    renameat, renameat_with, statx, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
