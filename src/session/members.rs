@@ -9,11 +9,11 @@ use crate::limits::THROTTLE_ENTRIES;
 use crate::policy::Rights;
 use crate::proto::pathname::VirtualPath;
 use crate::swap::Swap;
-use crate::vfs::{Root, RootError, Usage};
+use crate::vfs::{Root, RootError, Usage, VfsError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Who may log in, and how passwords are checked.
@@ -32,7 +32,20 @@ pub struct Homes {
     shared: BTreeMap<String, Shared>,
     /// Bytes in use, by device and inode of the root.
     usages: BTreeMap<(u64, u64), Arc<Usage>>,
+    /// Those of accounts that were taken out, as long as a session of theirs is there: they may come back.
+    former: BTreeMap<(u64, u64), Weak<Usage>>,
+    counted: BTreeMap<(u64, u64), Counted>,
     drop_box: Option<(Arc<Root>, Room)>,
+}
+
+/// A root whose bytes are counted, of which no other may be a part if there is a limit.
+#[derive(Debug)]
+struct Counted {
+    /// Who has it, for the operator.
+    whose: String,
+    limited: bool,
+    /// Device and inode of each folder in which it lies.
+    lies_in: Vec<(u64, u64)>,
 }
 
 /// What all sessions of one account share.
@@ -96,7 +109,14 @@ impl Homes {
             Some(path) => Some(Accounts::load(path).map_err(|error| error.to_string())?),
             None => None,
         };
-        let mut homes = Homes { accounts: None, shared: BTreeMap::new(), usages: BTreeMap::new(), drop_box: None };
+        let mut homes = Homes {
+            accounts: None,
+            shared: BTreeMap::new(),
+            usages: BTreeMap::new(),
+            former: before.map(Homes::in_use).unwrap_or_default(),
+            counted: BTreeMap::new(),
+            drop_box: None,
+        };
         if let Some(warning) = accounts.as_ref().and_then(Accounts::warning) {
             log::warn!("--accounts: {warning}");
         }
@@ -109,9 +129,11 @@ impl Homes {
                 Some(path) => (Arc::new(Root::open(path).map_err(|error| named(error.to_string()))?), path.as_path()),
                 None => (Arc::clone(root), config.root()),
             };
-            let usage = homes.usage(path, &root, before).map_err(named)?;
+            let limited = drop_box.max_total.is_some();
+            let usage = homes.usage(path, &root, "the drop-box".to_owned(), limited).map_err(named)?;
             homes.drop_box = Some((root, Room { usage, limit: drop_box.max_total }));
         }
+        homes.look_for_nests()?;
         homes.accounts = accounts;
         Ok(homes)
     }
@@ -121,7 +143,10 @@ impl Homes {
         let root = Root::open(path).map_err(|error| error.to_string())?;
         let room = match account.write() {
             Write::No => None,
-            Write::Add | Write::All => Some(Room { usage: self.usage(path, &root, before)?, limit: account.quota() }),
+            Write::Add | Write::All => {
+                let (whose, limit) = (format!("user {:?}", account.name()), account.quota());
+                Some(Room { usage: self.usage(path, &root, whose, limit.is_some())?, limit })
+            }
         };
         let earlier = before.and_then(|before| before.shared.get(account.name())?.pace.as_ref());
         let pace = account.max_rate().map(|rate| match earlier {
@@ -132,11 +157,23 @@ impl Homes {
         Ok(())
     }
 
+    /// All counts that somebody has, at this moment.
+    fn in_use(&self) -> BTreeMap<(u64, u64), Weak<Usage>> {
+        let now = self.usages.iter().map(|(key, usage)| (*key, Arc::downgrade(usage)));
+        let former = self.former.iter().map(|(key, usage)| (*key, Weak::clone(usage)));
+        former.chain(now).filter(|(_, usage)| usage.strong_count() > 0).collect()
+    }
+
     /// The bytes in use below a root, counted once; what an earlier run left half-written is removed then.
-    fn usage(&mut self, path: &Path, root: &Root, before: Option<&Homes>) -> Result<Arc<Usage>, String> {
-        let status = root.status(&VirtualPath::root()).map_err(|error| format!("root {path:?}: {error}"))?;
+    fn usage(&mut self, path: &Path, root: &Root, whose: String, limited: bool) -> Result<Arc<Usage>, String> {
+        let failed = |error: VfsError| format!("root {path:?}: {error}");
+        let status = root.status(&VirtualPath::root()).map_err(failed)?;
         let key = (status.device, status.inode);
-        let known = self.usages.get(&key).or_else(|| before?.usages.get(&key)).map(Arc::clone);
+        match self.counted.get(&key) {
+            Some(counted) if counted.limited || !limited => {}
+            _ => drop(self.counted.insert(key, Counted { whose, limited, lies_in: root.lies_in().map_err(failed)? })),
+        }
+        let known = self.usages.get(&key).cloned().or_else(|| self.former.get(&key)?.upgrade());
         let usage = match known {
             Some(usage) => usage,
             None => {
@@ -152,6 +189,20 @@ impl Homes {
         };
         self.usages.insert(key, Arc::clone(&usage));
         Ok(usage)
+    }
+
+    /// What is in an inner root is in the outer one as well, but each change is counted for one of them.
+    fn look_for_nests(&self) -> Result<(), String> {
+        for inner in self.counted.values() {
+            let mut outer = inner.lies_in.iter().filter_map(|key| self.counted.get(key));
+            if let Some(outer) = outer.find(|outer| inner.limited || outer.limited) {
+                return Err(format!(
+                    "the root of {} lies inside that of {}, and one of them has a quota: it could not be kept",
+                    inner.whose, outer.whose
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether there are users beside the anonymous one.
@@ -207,4 +258,98 @@ impl Homes {
 /// Seconds since the epoch, for accounts that expire.
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Invocation, from_arguments};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const HASH: &str = "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA";
+
+    /// A served folder, and an accounts file beside it.
+    struct Place {
+        outer: tempfile::TempDir,
+        flags: Vec<String>,
+    }
+
+    impl Place {
+        fn new(flags: &[&str]) -> Self {
+            let outer = tempfile::tempdir().unwrap();
+            fs::create_dir_all(outer.path().join("served/inner")).unwrap();
+            Place { outer, flags: flags.iter().map(|&flag| flag.to_owned()).collect() }
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.outer.path().join(name).to_str().unwrap().to_owned()
+        }
+
+        /// Reads an accounts file with these names and keys; `%` is the folder outside.
+        fn read(&self, users: &[(&str, &str)], before: Option<&Homes>) -> Result<Homes, String> {
+            let text: String = users.iter().map(|(name, keys)| format!("{name}:{HASH}:{keys}\n")).collect();
+            let accounts = self.path("accounts");
+            fs::write(&accounts, text.replace('%', &self.path(""))).unwrap();
+            fs::set_permissions(&accounts, fs::Permissions::from_mode(0o600)).unwrap();
+            let flags = self.flags.iter().map(|flag| flag.replace('%', &self.path("")));
+            let fixed = ["serve".to_owned(), self.path("served"), "--accounts".to_owned(), accounts];
+            let arguments = fixed.into_iter().chain(flags).map(Into::into);
+            let Ok(Invocation::Serve(config)) = from_arguments(arguments) else { panic!("wrong flags") };
+            let root = Arc::new(Root::open(config.root()).unwrap());
+            Homes::read(&config, &root, before)
+        }
+    }
+
+    #[test]
+    fn roots_that_nest_have_no_quota() {
+        let nests = |flags: &[&str], users: &[(&str, &str)]| Place::new(flags).read(users, None).err();
+        let inner = "root=%served/inner,write=all";
+        let told = |inner: &str, outer: &str| {
+            Some(format!(
+                "the root of {inner} lies inside that of {outer}, and one of them has a quota: it could not be kept"
+            ))
+        };
+        let (alice, bob) = ("user \"alice\"", "user \"bob\"");
+        assert_eq!(nests(&[], &[("alice", &[inner, ",quota=1M"].concat()), ("bob", "write=add")]), told(alice, bob));
+        assert_eq!(nests(&[], &[("alice", inner), ("bob", "write=all,quota=1M")]), told(alice, bob));
+        // Whoever has the quota is named, of those who share a root.
+        let users = [("alice", inner), ("zoe", "write=all"), ("bob", "write=all,quota=1M"), ("carl", "write=all")];
+        assert_eq!(nests(&[], &users), told(alice, bob));
+        for fine in [
+            // No quota, no writing, one root, roots beside each other.
+            [("alice", inner), ("bob", "write=all")],
+            [("alice", "root=%served/inner,quota=1M"), ("bob", "write=all,quota=1M")],
+            [("alice", "write=add,quota=1M"), ("bob", "root=%served/inner/..,write=all,quota=2M")],
+            [("alice", inner), ("bob", "root=%served2,write=all,quota=1M")],
+        ] {
+            let place = Place::new(&[]);
+            fs::create_dir(place.path("served2")).unwrap();
+            assert_eq!(place.read(&fine, None).err(), None, "{fine:?}");
+        }
+        let drop_box = ["--anonymous", "dropbox", "--incoming", "%served/inner", "--incoming-max-total", "1M"];
+        assert_eq!(nests(&drop_box, &[("bob", "write=all")]), told("the drop-box", bob));
+        assert_eq!(nests(&drop_box[..4], &[("bob", "write=all")]), None);
+    }
+
+    #[test]
+    fn an_account_that_comes_back_while_its_session_is_there_has_its_old_count() {
+        let place = Place::new(&[]);
+        fs::write(place.path("served/inner/file"), "0123456789").unwrap();
+        let users = [("alice", "root=%served/inner,write=all,quota=1M"), ("bob", "write=no")];
+        let usage = |homes: &Homes| homes.shared["alice"].room.clone().unwrap().usage;
+        let first = place.read(&users, None).unwrap();
+        let uploading = usage(&first).reserve(5, 100).unwrap();
+        let second = place.read(&users[1..], Some(&first)).unwrap();
+        drop(first);
+        let second = place.read(&users[1..], Some(&second)).unwrap();
+        let third = place.read(&users, Some(&second)).unwrap();
+        assert_eq!(usage(&third).used(), 15, "what is on its way is known");
+        uploading.spend(5, 0);
+        assert_eq!(usage(&third).used(), 15);
+        // Once nobody has it, it is counted anew.
+        let fourth = place.read(&users[1..], Some(&third)).unwrap();
+        drop((second, third));
+        assert_eq!(usage(&place.read(&users, Some(&fourth)).unwrap()).used(), 10);
+    }
 }

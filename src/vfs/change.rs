@@ -1,13 +1,15 @@
 //! A file that is changed where it lies: APPE, and STOR after REST (RFC 959 §4.1.3, RFC 3659 §5).
 //!
 //! One writer at a time, by a lock on the file that other servers see, too. Follows links inside the root as
-//! reading does, and opens nothing but regular files. Never replaces a file: what was written stays.
+//! reading does, and opens nothing but regular files. Never replaces a file: what was written stays. A file
+//! that was made for an upload of which nothing came goes with it.
 
-use super::place::{CHANGE_TRIES, Place, leads_to_temporary, set_own_mode};
+use super::place::{CHANGE_TRIES, Place, leads_to_temporary, lock, set_own_mode};
+use super::stake::Stake;
 use super::{Kind, Offset, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, ftruncate, openat};
+use rustix::fs::{Mode, OFlags, ftruncate, openat};
 use rustix::io::Errno;
 
 /// The file, open for writing and locked.
@@ -18,6 +20,18 @@ pub(super) struct InPlace {
     cut: bool,
     /// Where it is, if it has been made for this.
     made_in: Option<Place>,
+    /// Whether the upload was whole.
+    finished: bool,
+    share: Option<Share>,
+}
+
+/// What this upload has to count if the file goes.
+#[derive(Debug)]
+enum Share {
+    /// Until the upload has ended nobody else counts the file as free.
+    Named(Stake),
+    /// It went before the upload began: so many bytes.
+    Gone(u64),
 }
 
 impl Root {
@@ -40,9 +54,9 @@ impl Root {
                 Err(errno) => return Err(errno.into()),
             };
             let Some((file, made_in)) = opened else { continue };
-            let length = take(file.as_fd())?;
-            if let Some(length) = length {
-                return Ok((InPlace { file, cut: at != Offset::Append, made_in }, length));
+            if let Some((length, share)) = take(file.as_fd())? {
+                let cut = at != Offset::Append;
+                return Ok((InPlace { file, cut, made_in, finished: false, share: Some(share) }, length));
             }
         }
         Err(VfsError::Busy)
@@ -60,7 +74,10 @@ fn make_file(place: &Place, at: Offset, mode: Mode) -> Result<Option<OwnedFd>, V
     let flags = flags(at) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     match openat(place.folder(), place.name(), flags, mode) {
         Ok(file) => {
-            set_own_mode(file.as_fd(), mode)?;
+            if let Err(errno) = set_own_mode(file.as_fd(), mode) {
+                let _ = Status::of(file.as_fd()).map(|made| place.remove(Some(&made)));
+                return Err(errno.into());
+            }
             Ok(Some(file))
         }
         // A link that leads nowhere is not followed to make a file at its end.
@@ -71,32 +88,54 @@ fn make_file(place: &Place, at: Offset, mode: Mode) -> Result<Option<OwnedFd>, V
 }
 
 /// Locks the file and tells its length; `None` if it was removed or replaced before it was locked.
-fn take(file: BorrowedFd<'_>) -> Result<Option<u64>, VfsError> {
+fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Share)>, VfsError> {
     match Status::of(file)?.kind {
         Kind::File => {}
         Kind::Folder => return Err(VfsError::IsFolder),
         Kind::Link | Kind::Other => return Err(VfsError::NotAFile),
     }
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(VfsError::InUse),
-        outcome => outcome?,
+    if !lock(file)? {
+        return Err(VfsError::InUse);
     }
-    let locked = Status::of(file)?;
-    Ok((locked.links > 0).then_some(locked.size))
+    let found = Status::of(file)?;
+    if found.links == 0 {
+        return Ok(None);
+    }
+    let stake = Stake::new(&found, false);
+    let now = Status::of(file)?;
+    if now.links > 0 {
+        stake.is_named();
+        return Ok(Some((now.size, Share::Named(stake))));
+    }
+    // It has lost its last name just now, and whoever took that may have left the count to this one. Then it is
+    // done when the upload ends: in vain, because nobody could read it.
+    let gone = stake.leave(file, None);
+    Ok((gone > 0).then_some((now.size, Share::Gone(gone))))
 }
 
 impl InPlace {
     /// Cuts off what lies behind `end`, if that is asked for; returns how many bytes that were.
-    pub(super) fn finish(&self, end: u64, length: u64) -> Result<u64, VfsError> {
+    pub(super) fn finish(&mut self, end: u64, length: u64) -> Result<u64, VfsError> {
         // Nobody could ever read what was acknowledged.
         if Status::of(self.as_fd())?.links == 0 {
             return Err(VfsError::Missing);
         }
+        self.finished = true;
         if !self.cut || end >= length {
             return Ok(0);
         }
         ftruncate(&self.file, end)?;
         Ok(length - end)
+    }
+
+    /// The upload has ended, and the file has grown by so many bytes. Returns those that are free because it
+    /// has no name any more.
+    pub(super) fn leave(&mut self, grown: u64) -> u64 {
+        match self.share.take() {
+            Some(Share::Named(stake)) => stake.leave(self.file.as_fd(), None),
+            Some(Share::Gone(bytes)) => bytes.saturating_add(grown),
+            None => 0,
+        }
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -108,10 +147,21 @@ impl InPlace {
     }
 }
 
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        let Some(place) = self.made_in.as_ref().filter(|_| !self.finished) else { return };
+        // It is still locked, so nobody else has begun to write to it.
+        if let Some(empty) = Status::of(self.as_fd()).ok().filter(|found| found.size == 0) {
+            // One that has another name by now is not looked for.
+            let _ = place.remove(Some(&empty));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::tests::{at, names, writing_roots};
+    use crate::vfs::tests::{SYNC_FAILS, at, names, writing_roots};
     use crate::vfs::{Existing, Usage};
     use rustix::fs::{CWD, FileType, mknodat};
     use std::fs;
@@ -141,6 +191,36 @@ mod tests {
                 assert_eq!(fs::read_to_string(&file).unwrap(), expected);
             }
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o666);
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_made_for_nothing_goes_again() {
+        let served = tempfile::tempdir().unwrap();
+        let (file, other) = (served.path().join("file"), served.path().join("other"));
+        for root in writing_roots(served.path()) {
+            let append = || root.change(&at(b"/file"), Offset::Append, 0o644).unwrap();
+            drop(append());
+            assert_eq!(append().keep(), Ok(None));
+            assert_eq!(names(served.path()), [""; 0]);
+            // What somebody else has put there meanwhile stays.
+            let upload = append();
+            fs::write(&other, "another").unwrap();
+            fs::rename(&other, &file).unwrap();
+            drop(upload);
+            assert_eq!(names(served.path()), ["file"]);
+            fs::remove_file(&file).unwrap();
+            // So does one of which something came, one that was whole, and one that was there.
+            let mut upload = append();
+            upload.write(b"x").unwrap();
+            drop(upload);
+            assert_eq!(fs::read(&file).unwrap(), b"x");
+            fs::remove_file(&file).unwrap();
+            append().commit(true).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"");
+            drop(append());
             assert_eq!(names(served.path()), ["file"]);
             fs::remove_file(&file).unwrap();
         }
@@ -276,12 +356,76 @@ mod tests {
                 upload.write(b" and lost").unwrap();
                 if replaced {
                     let other = root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap();
-                    assert_eq!(other.commit(true).unwrap().replaced, 12);
+                    other.commit(true).unwrap();
                 } else {
-                    assert_eq!(root.remove_file(&at(b"/file")), Ok(12));
+                    root.remove_file(&at(b"/file")).unwrap();
                 }
                 assert_eq!(upload.commit(true), Err(VfsError::Missing));
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_goes_while_it_is_changed_is_free_when_that_ends() {
+        type Remove = fn(&Root) -> u64;
+        let ways: [Remove; 3] = [
+            |root| root.remove_file(&at(b"/file")).unwrap(),
+            |root| root.rename(&at(b"/other"), &at(b"/file"), true).unwrap(),
+            |root| root.upload(&at(b"/file"), Existing::Replace, 0o644).unwrap().commit(false).unwrap().replaced,
+        ];
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            for remove in ways {
+                for commits in [true, false] {
+                    fs::write(served.path().join("file"), "0123456789").unwrap();
+                    fs::write(served.path().join("other"), "").unwrap();
+                    let usage = Arc::new(Usage::new(10));
+                    let mut upload = root.change(&at(b"/file"), Offset::Append, 0o644).unwrap();
+                    upload.charge(usage.reserve(2, 100).unwrap());
+                    upload.write(b"more").unwrap();
+                    usage.freed(remove(&root));
+                    assert_eq!(usage.used(), 14, "what it holds is still there");
+                    upload.write(b"and more").unwrap();
+                    if commits {
+                        assert_eq!(upload.commit(true), Err(VfsError::Missing));
+                    } else {
+                        drop(upload);
+                    }
+                    assert_eq!(usage.used(), 0);
+                }
+            }
+        }
+    }
+
+    /// However the end of the one and of the other fall together.
+    #[test]
+    fn a_file_that_is_removed_and_changed_at_the_same_time_is_counted_once() {
+        let served = tempfile::tempdir().unwrap();
+        for root in writing_roots(served.path()) {
+            let usage = Arc::new(Usage::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for turn in 0..1_000 {
+                            // What it began with may be gone, or another session be writing.
+                            let Ok(mut upload) = root.change(&at(b"/file"), Offset::Append, 0o644) else { continue };
+                            upload.charge(usage.reserve(0, u64::MAX).unwrap());
+                            upload.write(&[b'x'; 5]).unwrap();
+                            if turn % 2 == 0 {
+                                let _ = upload.commit(false);
+                            }
+                        }
+                    });
+                    scope.spawn(|| {
+                        for _ in 0..1_000 {
+                            usage.freed(root.remove_file(&at(b"/file")).unwrap_or_default());
+                        }
+                    });
+                }
+            });
+            usage.freed(root.remove_file(&at(b"/file")).unwrap_or_default());
+            assert_eq!(usage.used(), 0, "{root:?}");
+            assert_eq!(names(served.path()), [""; 0]);
         }
     }
 
@@ -309,6 +453,17 @@ mod tests {
             let mut upload = change(Offset::At(2));
             upload.write(b"x").unwrap();
             assert_eq!(upload.commit(true).unwrap().replaced, 8);
+            assert_eq!((usage.used(), fs::read(&file).unwrap().len()), (3, 3));
+            // Cut, and then the disk fails: they are free all the same.
+            fs::write(&file, "0123456789").unwrap();
+            usage.freed(3);
+            let _ = usage.reserve(10, 15).map(|all| all.spend(10, 0));
+            let mut upload = change(Offset::At(2));
+            upload.write(b"x").unwrap();
+            SYNC_FAILS.set(true);
+            let outcome = upload.commit(true);
+            SYNC_FAILS.set(false);
+            assert_eq!(outcome, Err(VfsError::Other(Errno::IO)));
             assert_eq!((usage.used(), fs::read(&file).unwrap().len()), (3, 3));
             // Past the limit nothing is written.
             let mut upload = change(Offset::Append);

@@ -18,6 +18,7 @@ mod naming;
 mod place;
 #[cfg(test)]
 mod races;
+mod stake;
 mod status;
 mod sweep;
 mod temporary;
@@ -38,6 +39,7 @@ pub use tree::Free;
 pub use upload::{Committed, Offset, Upload};
 pub use usage::{Reservation, Usage};
 
+use crate::limits::PATH_MAX;
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -118,6 +120,28 @@ impl Root {
         };
         let unnamed = place::can_be_named(folder.as_fd());
         Ok(Self { folder, confinement, unnamed })
+    }
+
+    /// Device and inode of each folder in which this root lies, up to that of the host. A mount is a way up to
+    /// where it is mounted, and to nowhere else.
+    ///
+    /// # Errors
+    /// Those of the file system, and [`VfsError::NameTooLong`] for more folders than a path can name.
+    pub fn lies_in(&self) -> Result<Vec<(u64, u64)>, VfsError> {
+        let mut above = Vec::new();
+        let mut last = Status::of(self.folder.as_fd())?;
+        let mut way: Option<OwnedFd> = None;
+        while above.len() < PATH_MAX {
+            let folder = way.as_ref().unwrap_or(&self.folder);
+            let next = openat(folder, c"..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let found = Status::of(next.as_fd())?;
+            if found.is_same(&last) {
+                return Ok(above);
+            }
+            above.push((found.device, found.inode));
+            (last, way) = (found, Some(next));
+        }
+        Err(VfsError::NameTooLong)
     }
 
     /// Who keeps pathnames inside this root.
@@ -257,6 +281,11 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    thread_local! {
+        /// As if the disk had failed, for whatever this thread syncs.
+        pub(in crate::vfs) static SYNC_FAILS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
     pub(in crate::vfs) fn at(path: &[u8]) -> VirtualPath {
         VirtualPath::root().join(path).unwrap()
     }
@@ -305,6 +334,20 @@ mod tests {
         let file = outer.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(Root::open(&file).unwrap_err(), RootError::NotAFolder(file));
+    }
+
+    #[test]
+    fn a_root_knows_what_it_lies_in() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::create_dir_all(outer.path().join("a/b")).unwrap();
+        symlink("a/b", outer.path().join("link")).unwrap();
+        let key = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).unwrap();
+        for path in ["a/b", "link"] {
+            let above = Root::open(&outer.path().join(path)).unwrap().lies_in().unwrap();
+            assert_eq!(above[..2], [key(&outer.path().join("a")), key(outer.path())]);
+            assert_eq!(above.last(), Some(&key(Path::new("/"))));
+        }
+        assert_eq!(Root::open(Path::new("/")).unwrap().lies_in(), Ok(Vec::new()));
     }
 
     #[test]

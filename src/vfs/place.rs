@@ -7,12 +7,13 @@
 //!
 //! Never changes the content of a file.
 
+use super::stake::Stake;
 use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, fchmod, fsync, linkat, renameat, renameat_with, statx,
-    unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxFlags, fchmod, flock, fsync, linkat, openat,
+    renameat, renameat_with, statx, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -31,6 +32,17 @@ pub(super) struct Place {
     /// Whether the folder is open for reading, which fsync(2) asks for; else it is open with O_PATH.
     readable: bool,
     name: Vec<u8>,
+}
+
+/// What has become of something that was to be taken out of reach.
+#[derive(Debug)]
+pub(super) enum Aside {
+    /// It has this hidden name.
+    At(Vec<u8>, Status),
+    /// Another server has swept it away.
+    Gone,
+    /// It is where it was: the file system can't move it so.
+    Unknown(Status),
 }
 
 /// Whether this is the name of a temporary file.
@@ -185,6 +197,19 @@ impl Place {
     /// # Errors
     /// [`VfsError::Missing`], also if it is something else than was expected; [`VfsError::IsFolder`].
     pub(super) fn remove(&self, expected: Option<&Status>) -> Result<u64, VfsError> {
+        match self.set_aside(expected)? {
+            Aside::At(aside, taken) => Ok(self.unlink(&aside, &taken)),
+            Aside::Gone => Ok(0),
+            Aside::Unknown(found) => {
+                unlinkat(self.folder(), &*self.name, AtFlags::empty())?;
+                Ok(weight(&found))
+            }
+        }
+    }
+
+    /// Takes what has the name out of reach, as [`Place::remove`] does: what is weighed is then what is removed,
+    /// and no other session has it.
+    pub(super) fn set_aside(&self, expected: Option<&Status>) -> Result<Aside, VfsError> {
         let found = self.status()?.ok_or(VfsError::Missing)?;
         if found.kind == Kind::Folder {
             return Err(VfsError::IsFolder);
@@ -193,33 +218,32 @@ impl Place {
         if !wanted(&found) {
             return Err(VfsError::Missing);
         }
-        // Out of reach first: what is weighed is then what is removed, and no other session has it.
         let aside = temporary_name()?;
         match renameat_with(self.folder(), &*self.name, self.folder(), &*aside, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            Err(errno) if is_unknown(errno) => {
-                unlinkat(self.folder(), &*self.name, AtFlags::empty())?;
-                return Ok(weight(&found));
-            }
+            Err(errno) if is_unknown(errno) => return Ok(Aside::Unknown(found)),
             Err(errno) => return Err(errno.into()),
         }
-        let Some(taken) = self.status_of(&aside)? else {
-            return Ok(0);
-        };
+        let Some(taken) = self.status_of(&aside)? else { return Ok(Aside::Gone) };
         if taken.kind == Kind::Folder || !wanted(&taken) {
             // Another session has put it there since. It goes back unless a third has the name by now.
             renameat_with(self.folder(), &*aside, self.folder(), &*self.name, RenameFlags::NOREPLACE)?;
             return Err(if taken.kind == Kind::Folder { VfsError::IsFolder } else { VfsError::Missing });
         }
-        Ok(self.unlink(&aside, &taken))
+        Ok(Aside::At(aside, taken))
     }
 
-    /// Removes a name that no client can reach. One that stays behind is swept at the next start, and has
-    /// not been freed until then.
-    fn unlink(&self, name: &[u8], status: &Status) -> u64 {
-        match unlinkat(self.folder(), name, AtFlags::empty()) {
-            Ok(()) => weight(status),
-            Err(_) => 0,
+    /// Removes a name that no client can reach, and returns the bytes that are freed. One that stays behind is
+    /// swept at the next start, and has not been freed until then.
+    pub(super) fn unlink(&self, name: &[u8], status: &Status) -> u64 {
+        let stake = Stake::new(status, true);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.folder(), name, flags, Mode::empty());
+        match (unlinkat(self.folder(), name, AtFlags::empty()), file) {
+            (Ok(()), Ok(file)) => stake.leave(file.as_fd(), Some(status)),
+            // No descriptor was left.
+            (Ok(()), Err(_)) => weight(status),
+            (Err(_), _) => 0,
         }
     }
 
@@ -237,12 +261,35 @@ impl Place {
     }
 }
 
+/// Makes the content of a file durable.
+pub(super) fn sync_file(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    #[cfg(test)]
+    if super::tests::SYNC_FAILS.get() {
+        return Err(Errno::IO);
+    }
+    fsync(file)
+}
+
 /// Sets the permission bits of a file that this process has just made; its umask has had a say before.
 pub(super) fn set_own_mode(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
     match fchmod(file, mode) {
         // A file system that holds no such bits, as FAT.
         Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
         outcome => outcome,
+    }
+}
+
+/// Locks an open file; false if somebody else has locked it. Where the file system has no locks nothing is
+/// locked, and no sweep removes anything either.
+pub(super) fn lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    has_lock(flock(file, FlockOperation::NonBlockingLockExclusive))
+}
+
+fn has_lock(outcome: Result<(), Errno>) -> Result<bool, Errno> {
+    match outcome {
+        Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -254,4 +301,19 @@ pub(super) fn weight(status: &Status) -> u64 {
 /// What file systems and kernels answer that don't know a flag of renameat2(2).
 pub(super) fn is_unknown(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_refuses_nobody() {
+        for errno in [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP] {
+            assert_eq!(has_lock(Err(errno)), Ok(true));
+        }
+        assert_eq!(has_lock(Ok(())), Ok(true));
+        assert_eq!(has_lock(Err(Errno::WOULDBLOCK)), Ok(false));
+        assert_eq!(has_lock(Err(Errno::IO)), Err(Errno::IO));
+    }
 }

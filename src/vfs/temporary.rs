@@ -6,10 +6,10 @@
 //!
 //! Never has the final name before it is whole.
 
-use super::place::{CHANGE_TRIES, Place, temporary_name};
+use super::place::{CHANGE_TRIES, Place, lock, temporary_name};
 use super::{Kind, Status, VfsError};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 /// Whose it is until it is whole: nobody else may read it.
@@ -129,14 +129,4 @@ impl Drop for Temporary {
 /// Locks a file that has just got a name; false if it has lost it to a sweep.
 fn hold(file: BorrowedFd<'_>) -> Result<bool, VfsError> {
     Ok(lock(file)? && Status::of(file)?.links > 0)
-}
-
-/// False if another process has locked it. Where the file system has no locks nothing is locked, and no
-/// sweep removes anything either.
-fn lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => Err(errno),
-    }
 }

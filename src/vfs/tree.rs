@@ -4,13 +4,13 @@
 //! Never changes the content of a file, never takes a folder's name for something else, and sets no
 //! setuid, setgid or sticky bit.
 
-use super::place::{Place, is_unknown, own_name, weight};
+use super::place::{Aside, CHANGE_TRIES, Place, is_unknown, own_name, temporary_name, weight};
 use super::{Kind, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmodat, fchmod, fstatvfs, mkdirat,
-    openat, renameat, renameat_with, unlinkat, utimensat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmodat, fchmod, fstatvfs, linkat,
+    mkdirat, openat, renameat, renameat_with, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -83,7 +83,8 @@ impl Root {
     }
 
     /// Moves a name. What has the new one is replaced only where `replace` says so, and never if either is a
-    /// folder. Returns the bytes that this freed. A link is moved as a link.
+    /// folder. Returns the bytes that this freed. A link is moved as a link. Where both are names of one file
+    /// the old one is taken away.
     ///
     /// # Errors
     /// [`VfsError::Exists`], [`VfsError::IsFolder`] for a folder that would be replaced,
@@ -94,23 +95,29 @@ impl Root {
             return Err(VfsError::Exists);
         }
         let (from, to) = (self.place(from)?, self.place(to)?);
-        match move_name(&from, &to) {
-            Ok(()) => return Ok(0),
-            Err(Errno::EXIST) if replace => {}
-            Err(Errno::INVAL) if from.status()?.is_some_and(|found| found.kind == Kind::Folder) => {
-                return Err(VfsError::IntoItself);
+        for _ in 0..CHANGE_TRIES {
+            match move_name(&from, &to) {
+                Ok(()) => return Ok(0),
+                Err(Errno::EXIST) if replace => {}
+                Err(Errno::INVAL) if from.status()?.is_some_and(|found| found.kind == Kind::Folder) => {
+                    return Err(VfsError::IntoItself);
+                }
+                Err(errno) => return Err(of_name(errno)),
             }
-            Err(errno) => return Err(of_name(errno)),
+            let moved = from.status()?.ok_or(VfsError::Missing)?;
+            let Some(old) = to.status()? else { continue };
+            let outcome = match (moved.kind, old.kind) {
+                _ if moved.is_same(&old) => let_go(&from, &to, &moved),
+                (Kind::Folder, _) => Err(VfsError::Exists),
+                (_, Kind::Folder) => Err(VfsError::IsFolder),
+                _ => put_over(&from, &to),
+            };
+            // One of them is gone by now: which, the next try will tell.
+            if outcome != Err(VfsError::Missing) {
+                return outcome;
+            }
         }
-        let moved = from.status()?.ok_or(VfsError::Missing)?;
-        let Some(old) = to.status()? else { return Err(VfsError::Busy) };
-        match (moved.kind, old.kind) {
-            // Two names of one file: rename(2) does nothing, and neither does this.
-            _ if moved.is_same(&old) => Ok(0),
-            (Kind::Folder, _) => Err(VfsError::Exists),
-            (_, Kind::Folder) => Err(VfsError::IsFolder),
-            _ => exchange(&from, &to, &old),
-        }
+        Err(VfsError::Busy)
     }
 
     /// Sets when a file or a folder was changed last, in seconds since 1970-01-01 UTC. Links are followed
@@ -212,26 +219,58 @@ fn move_name(from: &Place, to: &Place) -> Result<(), Errno> {
     }
 }
 
-/// Puts one file or link in the place of another. At no moment does nothing have the new name.
-fn exchange(from: &Place, to: &Place, old: &Status) -> Result<u64, VfsError> {
-    let swap = || renameat_with(from.folder(), from.name(), to.folder(), to.name(), RenameFlags::EXCHANGE);
-    match swap() {
-        Ok(()) => {}
-        Err(errno) if is_unknown(errno) => {
-            renameat(from.folder(), from.name(), to.folder(), to.name())?;
-            return Ok(weight(old));
-        }
-        Err(errno) => return Err(errno.into()),
+/// Puts one file or link in the place of another. At no moment does nothing have the new name, and whenever
+/// the server dies, what is moved has its old name, the new one, or both: then the same again ends it. No
+/// system call replaces a name and tells what had it, which has to be known to be counted.
+fn put_over(from: &Place, to: &Place) -> Result<u64, VfsError> {
+    let hidden = temporary_name()?;
+    if linkat(from.folder(), from.name(), to.folder(), &*hidden, AtFlags::empty()).is_err() {
+        // The file system has no hard links, or the file is somebody else's (fs.protected_hardlinks).
+        return put_over_and_guess(from, to);
     }
-    match from.remove(Some(old)) {
-        // Another session was there in between: what has the old name now is its, or will be swept by it.
-        Err(VfsError::Missing) => Ok(0),
-        Err(VfsError::IsFolder) => {
+    let new = to.status_of(&hidden)?.ok_or(VfsError::Missing)?;
+    let swap = || renameat_with(to.folder(), &*hidden, to.folder(), to.name(), RenameFlags::EXCHANGE);
+    if let Err(errno) = swap() {
+        to.unlink(&hidden, &new);
+        return if is_unknown(errno) { put_over_and_guess(from, to) } else { Err(errno.into()) };
+    }
+    let old = to.status_of(&hidden)?;
+    let removed = match old {
+        // It was made a moment ago.
+        Some(old) if old.kind == Kind::Folder => Err(VfsError::IsFolder),
+        _ => from.remove(Some(&new)),
+    };
+    match removed {
+        Ok(freed) => Ok(freed + old.map_or(0, |old| to.unlink(&hidden, &old))),
+        // Another session has moved or removed it meanwhile: as if that had come first, or last.
+        Err(VfsError::Missing) => Ok(old.map_or(0, |old| to.unlink(&hidden, &old))),
+        Err(error) => {
             swap()?;
-            Err(VfsError::IsFolder)
+            to.unlink(&hidden, &new);
+            Err(error)
         }
-        outcome => outcome,
     }
+}
+
+/// Where that is impossible: what is freed is what had the name a moment before.
+fn put_over_and_guess(from: &Place, to: &Place) -> Result<u64, VfsError> {
+    let old = to.status()?.ok_or(VfsError::Missing)?;
+    renameat(from.folder(), from.name(), to.folder(), to.name())?;
+    Ok(weight(&old))
+}
+
+/// Takes the old name from a file that has the new one already, because a server has died before it did, or
+/// because somebody has linked it. rename(2) would leave both.
+fn let_go(from: &Place, to: &Place, moved: &Status) -> Result<u64, VfsError> {
+    if from.name() == to.name() && Status::of(from.folder())?.is_same(&Status::of(to.folder())?) {
+        return Ok(0);
+    }
+    let Aside::At(aside, taken) = from.set_aside(Some(moved))? else { return Ok(0) };
+    // Where small and capital letters are the same the two may have been one name.
+    if to.status()?.is_some_and(|found| found.is_same(&taken)) {
+        return Ok(from.unlink(&aside, &taken));
+    }
+    Ok(from.put(&aside, from.name()).map(|()| 0)?)
 }
 
 #[cfg(test)]
@@ -372,17 +411,16 @@ mod tests {
             fs::hard_link(served.join("one"), served.join("again")).unwrap();
             assert_eq!(root.rename(&at(b"/folder/three"), &one, true), Ok(0));
             assert_eq!(fs::read(served.join("again")).unwrap(), b"more");
-            // Onto itself, by one name or another, it stays.
+            // Onto itself it stays; by another of its names it goes.
             fs::remove_file(served.join("again")).unwrap();
             fs::hard_link(served.join("one"), served.join("again")).unwrap();
             for to in [b"/one".as_slice(), b"/again"] {
-                assert_eq!(root.rename(&one, &at(to), true), Ok(0));
                 assert_eq!(root.rename(&one, &at(to), false), Err(VfsError::Exists));
+                assert_eq!(root.rename(&one, &at(to), true), Ok(0));
             }
-            assert_eq!(names(&served), ["again", "folder", "one"]);
+            assert_eq!(names(&served), ["again", "folder"]);
             assert_eq!(names(&served.join("folder")), [""; 0]);
-            fs::remove_file(served.join("again")).unwrap();
-            fs::remove_file(served.join("one")).unwrap();
+            assert_eq!(root.remove_file(&at(b"/again")), Ok(5));
         }
     }
 
@@ -441,15 +479,75 @@ mod tests {
             for (name, content) in [("from", "moved"), ("to", "old"), ("another", "new")] {
                 fs::write(served.join(name), content).unwrap();
             }
-            let (from, to) = (root.place(&at(b"/from")).unwrap(), root.place(&at(b"/to")).unwrap());
-            // As if the new one had come after the old one was looked at.
-            let old = to.status().unwrap().unwrap();
-            fs::rename(served.join("another"), served.join("to")).unwrap();
-            assert_eq!(exchange(&from, &to, &old), Ok(0));
-            assert_eq!(fs::read(served.join("to")).unwrap(), b"moved");
+            let from = root.place(&at(b"/from")).unwrap();
+            let moved = from.status().unwrap().unwrap();
+            fs::rename(served.join("another"), served.join("from")).unwrap();
+            assert_eq!(from.remove(Some(&moved)), Err(VfsError::Missing));
             assert_eq!(fs::read(served.join("from")).unwrap(), b"new");
-            assert_eq!(from.remove(Some(&old)), Err(VfsError::Missing));
             assert_eq!(names(&served), ["folder", "from", "to"]);
+        }
+    }
+
+    /// Wherever a server dies while it moves a file over another, the new one is not lost, and the same again
+    /// ends what it has begun.
+    #[test]
+    fn a_move_that_was_cut_short_is_ended_by_the_same_again() {
+        let (_outer, served) = tree();
+        let (from, to) = (at(b"/from"), at(b"/folder/to"));
+        for root in writing_roots(&served) {
+            for linked in [false, true] {
+                fs::write(served.join("from"), "new one").unwrap();
+                if linked {
+                    // As it is after the exchange.
+                    fs::write(served.join("folder/.plimsoll-0"), "old").unwrap();
+                    fs::hard_link(served.join("from"), served.join("folder/to")).unwrap();
+                } else {
+                    // As it is before it.
+                    fs::write(served.join("folder/to"), "old").unwrap();
+                    fs::hard_link(served.join("from"), served.join("folder/.plimsoll-0")).unwrap();
+                }
+                assert_eq!(root.sweep().unwrap().files, 1);
+                assert_eq!(root.rename(&from, &to, true), Ok(if linked { 0 } else { 3 }));
+                assert_eq!(fs::read(served.join("folder/to")).unwrap(), b"new one");
+                assert_eq!(names(&served), ["folder"]);
+                assert_eq!(names(&served.join("folder")), ["to"]);
+                fs::remove_file(served.join("folder/to")).unwrap();
+            }
+        }
+    }
+
+    /// What is at the two names is watched all the time: the source is never the old file.
+    #[test]
+    fn the_old_file_is_never_seen_under_the_name_of_the_new_one() {
+        let (_outer, served) = tree();
+        let (from, to) = (at(b"/from"), at(b"/to"));
+        for root in writing_roots(&served) {
+            let done = std::sync::atomic::AtomicBool::new(false);
+            fs::write(served.join("to"), "old").unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let old = fs::read(served.join("from")).is_ok_and(|content| content == b"old");
+                        let there = served.join("to").exists();
+                        if old || !there {
+                            done.store(true, std::sync::atomic::Ordering::Relaxed);
+                            panic!("old {old}, there {there}");
+                        }
+                    }
+                });
+                for _ in 0..2_000 {
+                    if done.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    fs::write(served.join(".new"), "new").unwrap();
+                    fs::rename(served.join(".new"), served.join("from")).unwrap();
+                    assert_eq!(root.rename(&from, &to, true), Ok(3));
+                    fs::write(served.join(".old"), "old").unwrap();
+                    fs::rename(served.join(".old"), served.join("to")).unwrap();
+                }
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            assert_eq!(names(&served), ["folder", "to"]);
         }
     }
 

@@ -10,12 +10,12 @@
 
 use super::change::InPlace;
 use super::naming::{allowed, ended, not_replacing, settle};
-use super::place::set_own_mode;
+use super::place::{set_own_mode, sync_file};
 use super::temporary::Temporary;
 use super::{Existing, Free, Reservation, Root, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Gid, Mode, Uid, fchown, fsync};
+use rustix::fs::{Gid, Mode, Uid, fchown};
 use rustix::io::{Errno, pwrite};
 
 /// What an upload has become.
@@ -29,7 +29,7 @@ pub struct Committed {
 }
 
 /// An upload on its way. Dropped without a commit, a new file is gone, and one that was changed in place
-/// stays as it is then.
+/// stays as it is then, unless it was made for this upload and nothing came.
 #[derive(Debug)]
 pub struct Upload {
     target: Target,
@@ -171,7 +171,7 @@ impl Upload {
             Target::New { temporary, existing, mode } => {
                 set_own_mode(temporary.file(), *mode)?;
                 if durable {
-                    fsync(temporary.file())?;
+                    sync_file(temporary.file())?;
                 }
                 let (path, replaced) = settle(temporary, *existing, &self.path)?;
                 self.path = path;
@@ -180,38 +180,37 @@ impl Upload {
             Target::InPlace(file) => {
                 let cut = file.finish(self.position, self.length)?;
                 self.length -= cut;
-                if durable {
-                    fsync(file.as_fd())?;
-                }
                 cut
             }
         };
+        // What is gone is gone, even if a sync fails now.
         self.settle_charge(replaced);
         if durable {
-            self.sync_folder()?;
+            self.sync_rest()?;
         }
         Ok(Committed { path: self.path.clone(), replaced })
     }
 
     /// The upload was broken off: what there is of it is kept, under its name if nothing has that, else as
-    /// `NAME.partial`, unless nothing at all was written. Nothing is made durable.
+    /// `NAME.partial`, `NAME.partial.1` and so on, unless nothing at all was written. No file is replaced, and
+    /// nothing is made durable.
     ///
     /// # Errors
     /// Those of [`Upload::commit`].
     pub fn keep(mut self) -> Result<Option<Committed>, VfsError> {
         let path = self.path.clone();
-        let Target::New { temporary, existing, mode } = &mut self.target else {
-            return Ok(Some(Committed { path, replaced: 0 }));
-        };
         if self.length == 0 {
             return Ok(None);
         }
+        let Target::New { temporary, existing, mode } = &mut self.target else {
+            return Ok(Some(Committed { path, replaced: 0 }));
+        };
         set_own_mode(temporary.file(), *mode)?;
         let kept = match settle(temporary, not_replacing(*existing), &path) {
             Err(VfsError::Exists) if *existing == Existing::Replace => {
                 let partial = ended(&path, b".partial")?;
                 temporary.aim_at(partial.file_name().unwrap_or_default());
-                settle(temporary, *existing, &partial)
+                settle(temporary, Existing::Rename, &partial)
             }
             outcome => outcome,
         };
@@ -252,17 +251,26 @@ impl Upload {
         Ok(())
     }
 
-    fn sync_folder(&self) -> Result<(), Errno> {
+    /// Makes durable what a file without a name did not have yet.
+    fn sync_rest(&self) -> Result<(), Errno> {
         match &self.target {
             Target::New { temporary, .. } => temporary.place().sync(temporary.file()),
-            Target::InPlace(file) => file.sync_folder(),
+            Target::InPlace(file) => {
+                sync_file(file.as_fd())?;
+                file.sync_folder()
+            }
         }
     }
 
-    /// What the file has grown by stays in use.
+    /// What the file has grown by stays in use, unless the file is gone.
     fn settle_charge(&mut self, freed: u64) {
+        let grown = self.length.saturating_sub(self.began);
+        let gone = match &mut self.target {
+            Target::New { .. } => 0,
+            Target::InPlace(file) => file.leave(grown),
+        };
         if let Some(charge) = self.charge.take() {
-            charge.spend(self.length.saturating_sub(self.began), freed);
+            charge.spend(grown, freed.saturating_add(gone));
         }
     }
 }
@@ -280,7 +288,7 @@ mod tests {
     use super::*;
     use crate::vfs::tests::{at, names, writing_roots};
     use crate::vfs::{Offset, Usage};
-    use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::fs::{CWD, FileType, fsync, mknodat};
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     use std::ffi::CStr;
     use std::fs;
@@ -498,7 +506,9 @@ mod tests {
                         charged(root, &usage, file, letter, turn);
                     } else {
                         charged(root, &usage, &other, letter, turn);
-                        usage.freed(root.rename(&other, file, true).unwrap_or_default());
+                        usage.freed(root.rename(&other, file, true).unwrap());
+                        // Nobody else has this name.
+                        assert!(!served.path().join(char::from(letter).to_string()).exists(), "the source stayed");
                     }
                 }
                 writers.fetch_sub(1, Ordering::Relaxed);
@@ -591,12 +601,14 @@ mod tests {
             let kept = broken(&root, Existing::Replace, b"second").unwrap().unwrap();
             assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 0));
             let kept = broken(&root, Existing::Replace, b"3rd").unwrap().unwrap();
-            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial"), 6));
+            assert_eq!((kept.path, kept.replaced), (at(b"/file.partial.1"), 0));
             assert_eq!(fs::read(served.path().join("file")).unwrap(), b"first");
-            assert_eq!(fs::read(served.path().join("file.partial")).unwrap(), b"3rd");
+            // It may be a file of somebody's own.
+            assert_eq!(fs::read(served.path().join("file.partial")).unwrap(), b"second");
+            assert_eq!(fs::read(served.path().join("file.partial.1")).unwrap(), b"3rd");
             let kept = broken(&root, Existing::Rename, b"4th").unwrap().unwrap();
             assert_eq!((kept.path, kept.replaced), (at(b"/file.1"), 0));
-            assert_eq!(names(served.path()), ["file", "file.1", "file.partial"]);
+            assert_eq!(names(served.path()), ["file", "file.1", "file.partial", "file.partial.1"]);
             for name in names(served.path()) {
                 fs::remove_file(served.path().join(name)).unwrap();
             }
