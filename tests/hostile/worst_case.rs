@@ -53,7 +53,7 @@ fn furnish(root: &Path) {
     for number in 0..300 {
         File::create(folder.join(format!("{number:03}{}", "n".repeat(200)))).expect("a file");
     }
-    std::fs::write(root.join("lines"), vec![b'\n'; LINES as usize]).expect("a file");
+    std::fs::write(root.join("lines"), vec![b'\n'; usize::try_from(LINES).expect("it fits")]).expect("a file");
     File::create(root.join("huge")).and_then(|file| file.set_len(APART * (WORKERS as u64 + 1))).expect("a sparse file");
 }
 
