@@ -391,13 +391,15 @@ mod tests {
         let (accounts, gate) = (three(), Gate::new(1));
         let held = gate.enter(|| true).unwrap();
         // With the only permit taken, a hash would be waited for.
-        let verify = |length| accounts.verify(&gate, b"zoe", &vec![b'x'; length], peer(), NOW, || false);
+        let verify = |length, waits| accounts.verify(&gate, b"zoe", &vec![b'x'; length], peer(), NOW, || waits);
         for length in [limits::PASSWORD_MAX + 1, 1 << 20] {
-            assert_eq!(verify(length), Verdict::Wrong);
+            assert_eq!(verify(length, false), Verdict::Wrong);
         }
-        assert_eq!(verify(limits::PASSWORD_MAX), Verdict::NoRoom);
+        assert_eq!(verify(limits::PASSWORD_MAX, false), Verdict::NoRoom);
         drop(held);
-        assert_eq!(verify(limits::PASSWORD_MAX), Verdict::Wrong);
+        assert_eq!(verify(limits::PASSWORD_MAX, true), Verdict::Wrong);
+        // Also where nobody else is there: what has happened since may have settled it.
+        assert_eq!(verify(limits::PASSWORD_MAX, false), Verdict::NoRoom);
     }
 
     #[test]
