@@ -129,6 +129,11 @@ impl Homes {
                 Some(path) => (Arc::new(Root::open(path).map_err(|error| named(error.to_string()))?), path.as_path()),
                 None => (Arc::clone(root), config.root()),
             };
+            if let Some((user, group)) = drop_box.owner {
+                root.try_owner(user, group).map_err(|error| {
+                    format!("--incoming-owner: a file in {path:?} can't be given to {user}:{group}: {error}")
+                })?;
+            }
             let limited = drop_box.max_total.is_some();
             let usage = homes.usage(path, &root, "the drop-box".to_owned(), limited).map_err(named)?;
             homes.drop_box = Some((root, Room { usage, limit: drop_box.max_total }));
@@ -299,6 +304,26 @@ mod tests {
             let root = Arc::new(Root::open(config.root()).unwrap());
             Homes::read(&config, &root, before)
         }
+    }
+
+    #[test]
+    fn an_owner_that_files_can_not_be_given_to_is_refused_at_once() {
+        let place = Place::new(&["--anonymous", "dropbox", "--incoming-owner", "12345:23456"]);
+        let may = rustix::process::geteuid().is_root();
+        assert_eq!(place.read(&[], None).is_ok(), may);
+        let told = std::thread::scope(|scope| {
+            let powerless = scope.spawn(|| {
+                let had = rustix::thread::capabilities(None).unwrap();
+                let effective = rustix::thread::CapabilitySet::empty();
+                rustix::thread::set_capabilities(None, rustix::thread::CapabilitySets { effective, ..had }).unwrap();
+                place.read(&[], None).unwrap_err()
+            });
+            powerless.join().unwrap()
+        });
+        let served = place.path("served");
+        let expected =
+            format!("--incoming-owner: a file in {served:?} can't be given to 12345:23456: permission denied");
+        assert_eq!(told, expected);
     }
 
     #[test]

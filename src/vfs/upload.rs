@@ -12,11 +12,12 @@ use super::change::InPlace;
 use super::naming::{allowed, ended, not_replacing, settle};
 use super::place::{set_own_mode, sync_file};
 use super::temporary::Temporary;
-use super::{Existing, Free, Reservation, Root, VfsError};
+use super::{Existing, Free, Reservation, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{Gid, Mode, Uid, fchown};
 use rustix::io::{Errno, pwrite};
+use rustix::process::geteuid;
 
 /// What an upload has become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +48,12 @@ pub struct Upload {
 /// What is written to.
 #[derive(Debug)]
 enum Target {
-    New { temporary: Temporary, existing: Existing, mode: Mode },
+    New { temporary: Temporary, existing: Existing, mode: Mode, owner: Option<Owner> },
     InPlace(InPlace),
 }
+
+/// User and group, where one is to be set.
+type Owner = (Option<Uid>, Option<Gid>);
 
 impl Root {
     /// Begins a new file, which will have `path` as its name once it is committed. `mode` are its permission
@@ -65,7 +69,20 @@ impl Root {
         let place = self.place_to_sync(path)?;
         let mode = allowed(&place, existing, Mode::from_raw_mode(mode & 0o777))?;
         let temporary = Temporary::new(place, self.unnamed)?;
-        Ok(Upload::begin(Target::New { temporary, existing, mode }, path, 0, 0))
+        Ok(Upload::begin(Target::New { temporary, existing, mode, owner: None }, path, 0, 0))
+    }
+
+    /// Tries what [`Upload::set_owner`] asks for: makes a file in the root, gives it away and removes it.
+    ///
+    /// # Errors
+    /// [`VfsError::Denied`] mostly: only root, and who has CAP_CHOWN, may give files away.
+    pub fn try_owner(&self, user: u32, group: u32) -> Result<(), VfsError> {
+        let place = self.place(&VirtualPath::root().join(b"owner").map_err(|_| VfsError::BadName)?)?;
+        let temporary = Temporary::new(place, self.unnamed)?;
+        fchown(temporary.file(), Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+        // In a folder with the sticky bit only its owner could remove it.
+        fchown(temporary.file(), Some(geteuid()), None)?;
+        Ok(())
     }
 
     /// Begins to change a file in place: links are followed, inside the root. See [`Upload::commit`] for what
@@ -150,12 +167,18 @@ impl Upload {
         Free::around(self.file())
     }
 
-    /// Gives the file to another user or group, by their numbers, where one is given.
+    /// Once it has its name the file is given to another user or group, by their numbers, where one is given.
     ///
     /// # Errors
-    /// [`VfsError::Denied`] mostly: only root may give files away.
-    pub fn set_owner(&self, user: Option<u32>, group: Option<u32>) -> Result<(), VfsError> {
-        Ok(fchown(self.file(), user.map(Uid::from_raw), group.map(Gid::from_raw))?)
+    /// [`VfsError::Denied`] for a file that is there already, or may be replaced: it has an owner.
+    pub fn set_owner(&mut self, user: Option<u32>, group: Option<u32>) -> Result<(), VfsError> {
+        match &mut self.target {
+            Target::New { existing: Existing::Replace, .. } | Target::InPlace(_) => Err(VfsError::Denied),
+            Target::New { owner, .. } => {
+                *owner = Some((user.map(Uid::from_raw), group.map(Gid::from_raw)));
+                Ok(())
+            }
+        }
     }
 
     /// The upload is whole: it gets its name, and what had it is gone. A file that was written from an
@@ -168,12 +191,13 @@ impl Upload {
     pub fn commit(mut self, durable: bool) -> Result<Committed, VfsError> {
         self.check()?;
         let replaced = match &mut self.target {
-            Target::New { temporary, existing, mode } => {
+            Target::New { temporary, existing, mode, owner } => {
                 set_own_mode(temporary.file(), *mode)?;
                 if durable {
                     sync_file(temporary.file())?;
                 }
                 let (path, replaced) = settle(temporary, *existing, &self.path)?;
+                give_away(temporary, *owner, &path)?;
                 self.path = path;
                 replaced
             }
@@ -202,7 +226,7 @@ impl Upload {
         if self.length == 0 {
             return Ok(None);
         }
-        let Target::New { temporary, existing, mode } = &mut self.target else {
+        let Target::New { temporary, existing, mode, owner } = &mut self.target else {
             return Ok(Some(Committed { path, replaced: 0 }));
         };
         set_own_mode(temporary.file(), *mode)?;
@@ -215,6 +239,7 @@ impl Upload {
             outcome => outcome,
         };
         let (path, replaced) = kept?;
+        give_away(temporary, *owner, &path)?;
         self.settle_charge(replaced);
         Ok(Some(Committed { path, replaced }))
     }
@@ -254,7 +279,12 @@ impl Upload {
     /// Makes durable what a file without a name did not have yet.
     fn sync_rest(&self) -> Result<(), Errno> {
         match &self.target {
-            Target::New { temporary, .. } => temporary.place().sync(temporary.file()),
+            Target::New { temporary, owner, .. } => {
+                if owner.is_some() {
+                    sync_file(temporary.file())?;
+                }
+                temporary.place().sync(temporary.file())
+            }
             Target::InPlace(file) => {
                 sync_file(file.as_fd())?;
                 file.sync_folder()
@@ -275,6 +305,18 @@ impl Upload {
     }
 }
 
+/// Gives a file to its owner when it has its name and its mode: one that is somebody else's can have neither
+/// (fs.protected_hardlinks), unless this process has more rights than to give files away. Where that fails the
+/// file is removed.
+fn give_away(temporary: &mut Temporary, owner: Option<Owner>, path: &VirtualPath) -> Result<(), VfsError> {
+    let Some((user, group)) = owner else { return Ok(()) };
+    let Err(errno) = fchown(temporary.file(), user, group) else { return Ok(()) };
+    temporary.aim_at(path.file_name().unwrap_or_default());
+    let given = Status::of(temporary.file())?;
+    let _ = temporary.place().remove(Some(&given));
+    Err(errno.into())
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.in_place() {
@@ -290,6 +332,7 @@ mod tests {
     use crate::vfs::{Offset, Usage};
     use rustix::fs::{CWD, FileType, fsync, mknodat};
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
     use std::ffi::CStr;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -625,6 +668,55 @@ mod tests {
             assert_eq!(upload.keep(), Err(VfsError::Exists));
             assert_eq!(names(served.path()), ["file"]);
             fs::remove_file(served.path().join("file")).unwrap();
+        }
+    }
+
+    /// Does this in a thread that has the rights of root's user, and of all capabilities these.
+    fn with_rights(rights: CapabilitySet, work: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let had = capabilities(None).unwrap();
+                set_capabilities(None, CapabilitySets { effective: rights & had.effective, ..had }).unwrap();
+                work();
+            });
+            worker.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_is_given_away_by_one_who_may_do_that_and_nothing_else() {
+        const OWNER: (u32, u32) = (12_345, 23_456);
+        let served = tempfile::tempdir().unwrap();
+        if !capabilities(None).unwrap().effective.contains(CapabilitySet::CHOWN) {
+            assert!(std::env::var("PLIMSOLL_REQUIRE_TOOLS").as_deref() != Ok("1"), "files can't be given away");
+            return eprintln!("skipped: files can't be given away by this user");
+        }
+        for root in writing_roots(served.path()) {
+            let put = |existing| {
+                let mut upload = root.upload(&at(b"/file"), existing, 0o640)?;
+                upload.set_owner(Some(OWNER.0), Some(OWNER.1))?;
+                upload.write(b"content")?;
+                upload.commit(true)
+            };
+            with_rights(CapabilitySet::CHOWN, || {
+                assert_eq!(root.try_owner(OWNER.0, OWNER.1), Ok(()));
+                assert_eq!(names(served.path()), [""; 0]);
+                for name in ["/file", "/file.1"] {
+                    assert_eq!(put(Existing::Rename).unwrap().path, at(name.as_bytes()));
+                    let found = fs::metadata(served.path().join(&name[1..])).unwrap();
+                    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (OWNER.0, OWNER.1, 0o640));
+                }
+                assert_eq!(put(Existing::Replace), Err(VfsError::Denied));
+                assert_eq!(put(Existing::Refuse), Err(VfsError::Exists));
+                for name in names(served.path()) {
+                    fs::remove_file(served.path().join(name)).unwrap();
+                }
+            });
+            with_rights(CapabilitySet::empty(), || {
+                assert_eq!(root.try_owner(OWNER.0, OWNER.1), Err(VfsError::Denied));
+                assert_eq!(put(Existing::Rename), Err(VfsError::Denied));
+                assert_eq!(names(served.path()), [""; 0]);
+            });
         }
     }
 
