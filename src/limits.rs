@@ -321,6 +321,11 @@ pub const INCOMING_MODE: u32 = 0o600;
 pub const UMASK: u32 = 0o022;
 /// Bytes of an upload after which the disk is asked again whether enough of it is free, where much is free.
 pub const SPACE_EVERY: u64 = 1024 * 1024;
+/// How often the files of a root are counted anew because there seems to be no room: others than the server may
+/// have removed some.
+pub const RECOUNT_EVERY: Duration = Duration::from_secs(60);
+/// How long that may take: a worker does it, and has looked at some 200,000 names by then.
+pub const RECOUNT_TIME: Duration = Duration::from_secs(1);
 /// `--min-free` in bytes: a disk that is full to its last byte stops more than this server.
 pub const MIN_FREE: u64 = 16 * 1024 * 1024;
 /// Files for which a disk keeps room as well, unless a percentage is asked for: empty files and folders take

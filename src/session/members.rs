@@ -3,13 +3,13 @@
 
 use super::member::{Drops, Room};
 use crate::auth::{Account, Accounts, Gate, Throttle, Verdict, Write};
-use crate::config::{Anonymous, Config};
+use crate::config::{Anonymous, Config, MinFree};
 use crate::data::pace::Pace;
 use crate::limits::THROTTLE_ENTRIES;
 use crate::policy::Rights;
 use crate::proto::pathname::VirtualPath;
 use crate::swap::Swap;
-use crate::vfs::{Root, RootError, Usage, VfsError};
+use crate::vfs::{Below, KeepFree, Root, RootError, Usage, VfsError};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ pub struct Homes {
     /// Those of accounts that were taken out, as long as a session of theirs is there: they may come back.
     former: BTreeMap<(u64, u64), Weak<Usage>>,
     counted: BTreeMap<(u64, u64), Counted>,
+    keep_free: KeepFree,
     drop_box: Option<(Arc<Root>, Room)>,
 }
 
@@ -115,6 +116,10 @@ impl Homes {
             usages: BTreeMap::new(),
             former: before.map(Homes::in_use).unwrap_or_default(),
             counted: BTreeMap::new(),
+            keep_free: match config.storing().min_free {
+                MinFree::Bytes(bytes) => KeepFree { bytes, percent: 0 },
+                MinFree::Percent(percent) => KeepFree { bytes: 0, percent },
+            },
             drop_box: None,
         };
         if let Some(warning) = accounts.as_ref().and_then(Accounts::warning) {
@@ -189,7 +194,8 @@ impl Homes {
                 if swept.unread > 0 {
                     log::warn!("{} folders below {path:?} can't be read: quotas do not count them", swept.unread);
                 }
-                Arc::new(Usage::new(swept.bytes_used))
+                let below = Below::new(path, root, swept).map_err(failed)?;
+                Arc::new(Usage::below(below).keeping_free(self.keep_free))
             }
         };
         self.usages.insert(key, Arc::clone(&usage));
@@ -231,8 +237,12 @@ impl Homes {
     pub(super) fn open(&self, account: &Account) -> Result<Opened, RootError> {
         let rights = Rights { write: account.write(), ..Rights::READ };
         let shared = self.shared.get(account.name()).ok_or_else(|| RootError::Missing(account.name().into()))?;
+        let root = Root::open(&shared.root)?;
         Ok(Opened {
-            root: Arc::new(Root::open(&shared.root)?),
+            root: Arc::new(match &shared.room {
+                Some(room) => root.counted(Arc::clone(&room.usage)),
+                None => root,
+            }),
             rights,
             pace: shared.pace.clone(),
             room: shared.room.clone(),

@@ -5,7 +5,7 @@
 //! that was made for an upload of which nothing came goes with it.
 
 use super::place::{CHANGE_TRIES, Place, leads_to_temporary, lock, set_own_mode};
-use super::stake::Stake;
+use super::stake::{Left, Stake};
 use super::{Kind, Offset, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +15,8 @@ use rustix::io::Errno;
 /// The file, open for writing and locked.
 #[derive(Debug)]
 pub(super) struct InPlace {
+    /// Until the upload has ended. Dropped before the file, so that its inode is not given to another.
+    stake: Option<Stake>,
     file: OwnedFd,
     /// Whether it ends with the last byte written.
     cut: bool,
@@ -22,16 +24,6 @@ pub(super) struct InPlace {
     made_in: Option<Place>,
     /// Whether the upload was whole.
     finished: bool,
-    share: Option<Share>,
-}
-
-/// What this upload has to count if the file goes.
-#[derive(Debug)]
-enum Share {
-    /// Until the upload has ended nobody else counts the file as free.
-    Named(Stake),
-    /// It went before the upload began: so many bytes.
-    Gone(u64),
 }
 
 impl Root {
@@ -54,9 +46,9 @@ impl Root {
                 Err(errno) => return Err(errno.into()),
             };
             let Some((file, made_in)) = opened else { continue };
-            if let Some((length, share)) = take(file.as_fd())? {
+            if let Some((length, stake)) = take(file.as_fd())? {
                 let cut = at != Offset::Append;
-                return Ok((InPlace { file, cut, made_in, finished: false, share: Some(share) }, length));
+                return Ok((InPlace { file, cut, made_in, finished: false, stake: Some(stake) }, length));
             }
         }
         Err(VfsError::Busy)
@@ -88,7 +80,7 @@ fn make_file(place: &Place, at: Offset, mode: Mode) -> Result<Option<OwnedFd>, V
 }
 
 /// Locks the file and tells its length; `None` if it was removed or replaced before it was locked.
-fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Share)>, VfsError> {
+fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Stake)>, VfsError> {
     match Status::of(file)?.kind {
         Kind::File => {}
         Kind::Folder => return Err(VfsError::IsFolder),
@@ -101,16 +93,14 @@ fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Share)>, VfsError> {
     if found.links == 0 {
         return Ok(None);
     }
-    let stake = Stake::new(&found, false);
+    let stake = Stake::new(&found);
+    // Whoever has taken its last name before that knew of nobody else, and has counted it.
     let now = Status::of(file)?;
-    if now.links > 0 {
-        stake.is_named();
-        return Ok(Some((now.size, Share::Named(stake))));
+    if now.links == 0 {
+        return Ok(None);
     }
-    // It has lost its last name just now, and whoever took that may have left the count to this one. Then it is
-    // done when the upload ends: in vain, because nobody could read it.
-    let gone = stake.leave(file, None);
-    Ok((gone > 0).then_some((now.size, Share::Gone(gone))))
+    stake.begin(now.size);
+    Ok(Some((now.size, stake)))
 }
 
 impl InPlace {
@@ -128,14 +118,9 @@ impl InPlace {
         Ok(length - end)
     }
 
-    /// The upload has ended, and the file has grown by so many bytes. Returns those that are free because it
-    /// has no name any more.
-    pub(super) fn leave(&mut self, grown: u64) -> u64 {
-        match self.share.take() {
-            Some(Share::Named(stake)) => stake.leave(self.file.as_fd(), None),
-            Some(Share::Gone(bytes)) => bytes.saturating_add(grown),
-            None => 0,
-        }
+    /// The upload has ended.
+    pub(super) fn end(&mut self) -> Left {
+        self.stake.take().map_or(Left::Named, |stake| stake.end(self.file.as_fd()))
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -384,7 +369,7 @@ mod tests {
                     upload.charge(usage.reserve(2, 100).unwrap());
                     upload.write(b"more").unwrap();
                     usage.freed(remove(&root));
-                    assert_eq!(usage.used(), 14, "what it holds is still there");
+                    assert_eq!(usage.used(), 4, "what is written meanwhile is still held");
                     upload.write(b"and more").unwrap();
                     if commits {
                         assert_eq!(upload.commit(true), Err(VfsError::Missing));

@@ -18,6 +18,7 @@ mod naming;
 mod place;
 #[cfg(test)]
 mod races;
+mod recount;
 mod stake;
 mod status;
 mod sweep;
@@ -33,11 +34,12 @@ pub use folder::{Entries, Folder, ReadBuffer};
 pub use names::{Fit, NameBuffer};
 pub use naming::Existing;
 pub use place::TEMPORARY_PREFIX;
+pub use recount::Below;
 pub use status::Status;
-pub use sweep::Swept;
+pub use sweep::{SWEEP_DESCRIPTORS, SWEEP_MEMORY, Swept};
 pub use tree::Free;
 pub use upload::{Committed, Offset, Upload};
-pub use usage::{Reservation, Usage};
+pub use usage::{KeepFree, Reservation, Usage};
 
 use crate::limits::PATH_MAX;
 use crate::proto::pathname::VirtualPath;
@@ -46,6 +48,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How often the kernel is asked before the walk is: openat2(2) gives EAGAIN for a `..` in a link when
 /// anything was renamed meanwhile, anywhere on the host. A process that renames without end must not
@@ -66,6 +69,8 @@ pub struct Root {
     confinement: Confinement,
     /// Whether a file that has no name could be given one later.
     unnamed: bool,
+    /// What is told of the bytes that changes free.
+    usage: Option<Arc<Usage>>,
 }
 
 /// Who keeps pathnames inside the root.
@@ -119,7 +124,13 @@ impl Root {
             Err(errno) => return Err(errno),
         };
         let unnamed = place::can_be_named(folder.as_fd());
-        Ok(Self { folder, confinement, unnamed })
+        Ok(Self { folder, confinement, unnamed, usage: None })
+    }
+
+    /// What is removed or replaced below this root is counted as free there.
+    #[must_use]
+    pub fn counted(self, usage: Arc<Usage>) -> Self {
+        Self { usage: Some(usage), ..self }
     }
 
     /// Device and inode of each folder in which this root lies, up to that of the host. A mount is a way up to

@@ -236,11 +236,11 @@ impl Place {
     /// Removes a name that no client can reach, and returns the bytes that are freed. One that stays behind is
     /// swept at the next start, and has not been freed until then.
     pub(super) fn unlink(&self, name: &[u8], status: &Status) -> u64 {
-        let stake = Stake::new(status, true);
+        let stake = Stake::new(status);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(self.folder(), name, flags, Mode::empty());
         match (unlinkat(self.folder(), name, AtFlags::empty()), file) {
-            (Ok(()), Ok(file)) => stake.leave(file.as_fd(), Some(status)),
+            (Ok(()), Ok(file)) => stake.leave(file.as_fd(), status),
             // No descriptor was left.
             (Ok(()), Err(_)) => weight(status),
             (Err(_), _) => 0,

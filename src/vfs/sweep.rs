@@ -6,6 +6,7 @@
 //! with the name of a temporary one that nobody has locked.
 
 use super::place::is_temporary;
+use super::stake::Stake;
 use super::{Kind, Root, Status, VfsError};
 use crate::limits::{PATH_MAX, READ_BUFFER};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,13 +14,30 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RawDir, SeekFrom, flock,
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
 /// Folders that are kept open on the way back up; one that is further up is opened anew.
 const OPEN_MAX: usize = 16;
 
 /// Files with several names that are remembered, so that each is counted once; beyond this many they are
-/// counted for each of their names: a quota then errs on the safe side. They take some 2 MiB.
+/// counted for each of their names: a quota then errs on the safe side.
 const LINKED_MAX: usize = 65_536;
+
+/// Sweeps at the same time: one by the thread that starts or reloads the server, one by a worker that counts
+/// anew.
+const SWEEPS: usize = 2;
+
+/// Descriptors that all sweeps have open at most: the folders that are kept, and for each sweep the root, the
+/// folder that is opened and one more on the way back, and a temporary file.
+pub const SWEEP_DESCRIPTORS: usize = SWEEPS * (OPEN_MAX + 4);
+
+/// Memory in bytes that all sweeps take at most: the table of linked files, which is half empty and there
+/// once more in half its size while it grows, as are the levels of the deepest tree; the way there and the buffer.
+pub const SWEEP_MEMORY: usize = SWEEPS
+    * (3 * LINKED_MAX * (size_of::<(u64, u64)>() + 1)
+        + 3 * PATH_MAX / 2 * size_of::<Level>()
+        + 2 * PATH_MAX
+        + READ_BUFFER);
 
 /// What is opened on the way.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -42,10 +60,21 @@ impl Root {
     /// # Errors
     /// Those of opening the root. Whatever fails further down is counted in [`Swept::unread`].
     pub fn sweep(&self) -> Result<Swept, VfsError> {
+        Ok(self.go_through(None)?.0)
+    }
+
+    /// Adds up as [`Root::sweep`] does, but removes nothing and leaves out what is being written: temporary files,
+    /// and what has come to one that is changed in place. `None` if it is not through at that time.
+    pub(super) fn look(&self, until: Instant) -> Result<Option<Swept>, VfsError> {
+        let (swept, late) = self.go_through(Some(until))?;
+        Ok((!late).then_some(swept))
+    }
+
+    fn go_through(&self, until: Option<Instant>) -> Result<(Swept, bool), VfsError> {
         let top = openat(&self.folder, c".", FOLDER, Mode::empty())?;
-        let mut sweep = Sweep { root: self.folder.as_fd(), swept: Swept::default(), linked: HashSet::new() };
+        let mut sweep = Sweep::new(self.folder.as_fd(), until);
         sweep.run(top);
-        Ok(sweep.swept)
+        Ok((sweep.swept, sweep.late))
     }
 }
 
@@ -65,6 +94,9 @@ struct Sweep<'a> {
     root: BorrowedFd<'a>,
     swept: Swept,
     linked: HashSet<(u64, u64)>,
+    /// Where it only looks: when it gives up.
+    until: Option<Instant>,
+    late: bool,
 }
 
 impl Level {
@@ -76,12 +108,16 @@ impl Level {
 /// A folder in the one that is read, and its name.
 type Below = (OwnedFd, Vec<u8>);
 
-impl Sweep<'_> {
+impl<'a> Sweep<'a> {
+    fn new(root: BorrowedFd<'a>, until: Option<Instant>) -> Self {
+        Self { root, swept: Swept::default(), linked: HashSet::new(), until, late: false }
+    }
+
     fn run(&mut self, top: OwnedFd) {
         let mut way: Vec<u8> = Vec::new();
         let mut levels = vec![Level::new(top, 0)];
         let mut buffer = Box::new_uninit_slice(READ_BUFFER);
-        while let Some(last) = levels.last() {
+        while let Some(last) = levels.last().filter(|_| !self.late) {
             way.truncate(last.way);
             let outcome = self.come_back(&mut levels, &way).and_then(|()| match levels.last_mut() {
                 Some(level) => self.turn(level, &mut buffer),
@@ -137,6 +173,10 @@ impl Sweep<'_> {
         let mut entries = RawDir::new(folder, buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
+            self.late = self.until.is_some_and(|until| Instant::now() >= until);
+            if self.late {
+                break;
+            }
             level.cookie = entry.next_entry_cookie();
             let name = entry.file_name().to_bytes();
             // What is deeper can't be named by a client either.
@@ -156,6 +196,7 @@ impl Sweep<'_> {
         let Ok(status) = Status::of_name(folder, name) else { return false };
         match status.kind {
             Kind::Folder => return true,
+            _ if self.until.is_some() && is_temporary(name) => {}
             Kind::File if is_temporary(name) && remove(folder, name, &status) => self.swept.files += 1,
             Kind::File => self.count(&status),
             // One that was replaced in the moment in which the server died.
@@ -175,7 +216,11 @@ impl Sweep<'_> {
                 return;
             }
         }
-        self.swept.bytes_used = self.swept.bytes_used.saturating_add(status.size);
+        let size = match self.until {
+            None => status.size,
+            Some(_) => Stake::began(status).map_or(status.size, |began| began.min(status.size)),
+        };
+        self.swept.bytes_used = self.swept.bytes_used.saturating_add(size);
     }
 }
 
@@ -327,7 +372,7 @@ mod tests {
         for level in &mut levels {
             level.folder = None;
         }
-        let sweep = Sweep { root: root.folder.as_fd(), swept: Swept::default(), linked: HashSet::new() };
+        let sweep = Sweep::new(root.folder.as_fd(), None);
         sweep.come_back(&mut levels, &way).unwrap();
         let open: Vec<bool> = levels.iter().map(|level| level.folder.is_some()).collect();
         assert_eq!(open, [vec![false; 101 - OPEN_MAX], vec![true; OPEN_MAX]].concat());

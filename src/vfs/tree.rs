@@ -42,7 +42,7 @@ impl Free {
 
 impl Root {
     /// Removes a file or a link, but not what the link leads to. Returns the bytes that this freed: none
-    /// where the file has other names.
+    /// where the file has other names, and none where [`Root::counted`] has them counted already.
     ///
     /// # Errors
     /// [`VfsError::IsFolder`], and those of the file system.
@@ -50,7 +50,16 @@ impl Root {
         if path.is_root() {
             return Err(VfsError::IsFolder);
         }
-        self.place(path)?.remove(None)
+        let place = self.place(path)?;
+        self.counting(|| place.remove(None))
+    }
+
+    /// Makes a change that frees bytes, and tells who counts them.
+    fn counting(&self, change: impl FnOnce() -> Result<u64, VfsError>) -> Result<u64, VfsError> {
+        let Some(usage) = &self.usage else { return change() };
+        let _changing = usage.changing();
+        usage.freed(change()?);
+        Ok(0)
     }
 
     /// Removes a folder in which nothing is.
@@ -83,7 +92,7 @@ impl Root {
     }
 
     /// Moves a name. What has the new one is replaced only where `replace` says so, and never if either is a
-    /// folder. Returns the bytes that this freed. A link is moved as a link. Where both are names of one file
+    /// folder. Returns the bytes that this freed, as [`Root::remove_file`] does. A link is moved as a link. Where both are names of one file
     /// the old one is taken away.
     ///
     /// # Errors
@@ -95,31 +104,8 @@ impl Root {
             return Err(VfsError::Exists);
         }
         let (from, to) = (self.place(from)?, self.place(to)?);
-        for _ in 0..CHANGE_TRIES {
-            match move_name(&from, &to) {
-                Ok(()) => return Ok(0),
-                Err(Errno::EXIST) if replace => {}
-                Err(Errno::INVAL) if from.status()?.is_some_and(|found| found.kind == Kind::Folder) => {
-                    return Err(VfsError::IntoItself);
-                }
-                Err(errno) => return Err(of_name(errno)),
-            }
-            let moved = from.status()?.ok_or(VfsError::Missing)?;
-            let Some(old) = to.status()? else { continue };
-            let outcome = match (moved.kind, old.kind) {
-                _ if moved.is_same(&old) => let_go(&from, &to, &moved),
-                (Kind::Folder, _) => Err(VfsError::Exists),
-                (_, Kind::Folder) => Err(VfsError::IsFolder),
-                _ => put_over(&from, &to),
-            };
-            // One of them is gone by now: which, the next try will tell.
-            if outcome != Err(VfsError::Missing) {
-                return outcome;
-            }
-        }
-        Err(VfsError::Busy)
+        self.counting(|| rename(&from, &to, replace))
     }
-
     /// Sets when a file or a folder was changed last, in seconds since 1970-01-01 UTC. Links are followed
     /// inside the root.
     ///
@@ -217,6 +203,32 @@ fn move_name(from: &Place, to: &Place) -> Result<(), Errno> {
         }
         outcome => outcome,
     }
+}
+
+fn rename(from: &Place, to: &Place, replace: bool) -> Result<u64, VfsError> {
+    for _ in 0..CHANGE_TRIES {
+        match move_name(from, to) {
+            Ok(()) => return Ok(0),
+            Err(Errno::EXIST) if replace => {}
+            Err(Errno::INVAL) if from.status()?.is_some_and(|found| found.kind == Kind::Folder) => {
+                return Err(VfsError::IntoItself);
+            }
+            Err(errno) => return Err(of_name(errno)),
+        }
+        let moved = from.status()?.ok_or(VfsError::Missing)?;
+        let Some(old) = to.status()? else { continue };
+        let outcome = match (moved.kind, old.kind) {
+            _ if moved.is_same(&old) => let_go(from, to, &moved),
+            (Kind::Folder, _) => Err(VfsError::Exists),
+            (_, Kind::Folder) => Err(VfsError::IsFolder),
+            _ => put_over(from, to),
+        };
+        // One of them is gone by now: which, the next try will tell.
+        if outcome != Err(VfsError::Missing) {
+            return outcome;
+        }
+    }
+    Err(VfsError::Busy)
 }
 
 /// Puts one file or link in the place of another. At no moment does nothing have the new name, and whenever

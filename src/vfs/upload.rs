@@ -11,6 +11,7 @@
 use super::change::InPlace;
 use super::naming::{allowed, ended, not_replacing, settle};
 use super::place::{set_own_mode, sync_file};
+use super::stake::Left;
 use super::temporary::Temporary;
 use super::{Existing, Free, Reservation, Root, Status, VfsError};
 use crate::proto::pathname::VirtualPath;
@@ -190,6 +191,7 @@ impl Upload {
     /// those of the file system. The old file is then as it was, unless it was the last sync that failed.
     pub fn commit(mut self, durable: bool) -> Result<Committed, VfsError> {
         self.check()?;
+        let _changing = self.charge.as_ref().map(Reservation::changing);
         let replaced = match &mut self.target {
             Target::New { temporary, existing, mode, owner } => {
                 set_own_mode(temporary.file(), *mode)?;
@@ -226,6 +228,7 @@ impl Upload {
         if self.length == 0 {
             return Ok(None);
         }
+        let _changing = self.charge.as_ref().map(Reservation::changing);
         let Target::New { temporary, existing, mode, owner } = &mut self.target else {
             return Ok(Some(Committed { path, replaced: 0 }));
         };
@@ -258,8 +261,11 @@ impl Upload {
     fn reserve(&mut self, bytes: &[u8]) -> Result<(), VfsError> {
         let grown = self.length.saturating_sub(self.began);
         let needed = grown.saturating_add(self.growth(bytes.len() as u64));
-        let granted = self.charge.as_mut().is_none_or(|charge| charge.grow(needed.saturating_sub(charge.held())));
-        if granted { Ok(()) } else { Err(VfsError::OverQuota) }
+        let Some(charge) = &mut self.charge else { return Ok(()) };
+        if !charge.grow(needed.saturating_sub(charge.held())) {
+            return Err(VfsError::OverQuota);
+        }
+        self.charge.as_ref().map_or(Ok(()), |charge| charge.leaves_room(|| self.free()))
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
@@ -292,15 +298,18 @@ impl Upload {
         }
     }
 
-    /// What the file has grown by stays in use, unless the file is gone.
+    /// What the file has grown by stays in use, unless the file is gone: then nothing of it does, and what was
+    /// cut off is counted with the rest.
     fn settle_charge(&mut self, freed: u64) {
-        let grown = self.length.saturating_sub(self.began);
-        let gone = match &mut self.target {
-            Target::New { .. } => 0,
-            Target::InPlace(file) => file.leave(grown),
+        let Some(charge) = self.charge.take() else { return };
+        let _changing = charge.changing();
+        let left = match &mut self.target {
+            Target::New { .. } => Left::Named,
+            Target::InPlace(file) => file.end(),
         };
-        if let Some(charge) = self.charge.take() {
-            charge.spend(grown, freed.saturating_add(gone));
+        match left {
+            Left::Named => charge.spend(self.length.saturating_sub(self.began), freed),
+            Left::Gone(bytes) => charge.spend(0, bytes),
         }
     }
 }
@@ -329,7 +338,7 @@ impl Drop for Upload {
 mod tests {
     use super::*;
     use crate::vfs::tests::{at, names, writing_roots};
-    use crate::vfs::{Offset, Usage};
+    use crate::vfs::{KeepFree, Offset, Usage};
     use rustix::fs::{CWD, FileType, fsync, mknodat};
     use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -800,6 +809,36 @@ mod tests {
             assert_eq!(upload.length(), fs::metadata(disk.0.join("file")).unwrap().len());
             drop(upload);
             assert_eq!(root.upload(&at(b"/next"), Existing::Replace, 0o644).unwrap().free().unwrap().bytes, 0);
+        }
+    }
+
+    #[test]
+    fn what_has_to_stay_free_stays_free_whoever_writes() {
+        const MEBIBYTE: u64 = 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = SmallDisk::mount(folder.path(), c"size=8m") else { return };
+        for keep_free in [KeepFree { bytes: 4 * MEBIBYTE, percent: 0 }, KeepFree { bytes: 0, percent: 50 }] {
+            for root in writing_roots(&disk.0) {
+                let usage = Arc::new(Usage::new(0).keeping_free(keep_free));
+                // None of them writes as much as makes the disk worth a question.
+                let mut uploads: Vec<Upload> = (0..20)
+                    .map(|number: u8| {
+                        let mut upload = root.upload(&at(&[b'/', b'a' + number]), Existing::Replace, 0o644).unwrap();
+                        upload.charge(usage.reserve(0, u64::MAX).unwrap());
+                        upload
+                    })
+                    .collect();
+                let mut refused = 0;
+                for _ in 0..12 {
+                    for upload in &mut uploads {
+                        refused += usize::from(upload.write(&[1; 64 * 1024]) == Err(VfsError::NoSpace));
+                    }
+                }
+                assert!(refused > 0);
+                let free = uploads[0].free().unwrap().bytes;
+                // One piece is asked for after it was reserved, and one may be written before that is due.
+                assert!((4 * MEBIBYTE - 2 * 64 * 1024..=4 * MEBIBYTE).contains(&free), "{free}");
+            }
         }
     }
 

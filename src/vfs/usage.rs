@@ -1,32 +1,94 @@
 //! Bytes in use below a root, and promises of more: a quota that holds while many sessions write at once.
 //!
-//! Bytes are reserved before they are written and counted as used from then on. Never looks at a file:
-//! what is in use at start is told by a sweep.
+//! Bytes are reserved before they are written and counted as used from then on. Never looks at a file: what is in
+//! use at start is told by a sweep, and [`recount`](super::recount) corrects it. Its lock is held for a sum only.
 
+use super::recount::{self, Below};
+use super::{Free, VfsError};
+use crate::limits::{DATA_BUFFER, RECOUNT_EVERY, SPACE_EVERY};
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Bytes in use below one root, what is being written included. Shared by all sessions that write there.
 #[derive(Debug, Default)]
 pub struct Usage {
-    bytes: AtomicU64,
+    counts: Mutex<Counts>,
+    /// Where it can be counted anew.
+    below: Option<Below>,
+    keep_free: KeepFree,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes in files. Less than nothing for a moment, when a file goes before its upload has told of it.
+    settled: i128,
+    /// Bytes that are reserved and not yet spent.
+    held: u64,
+    /// Changes of files of which `settled` will be told.
+    changing: usize,
+    /// Changes so far.
+    changes: u64,
+    recounted: Option<Instant>,
+    /// Bytes reserved since the disk was asked for its room, and after how many it is asked again.
+    unasked: u64,
+    ask_after: u64,
+}
+
+/// What has to stay free on a disk: so many bytes, and so many hundredths of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeepFree {
+    /// Bytes.
+    pub bytes: u64,
+    /// Hundredths.
+    pub percent: u8,
+}
+
+/// As long as it lives files are being changed of which the usage has not been told.
+#[derive(Debug)]
+pub(super) struct Change(Arc<Usage>);
+
+impl Counts {
+    fn used(&self) -> u64 {
+        u64::try_from(self.settled + i128::from(self.held)).unwrap_or(u64::MAX)
+    }
+
+    fn settle(&mut self, bytes: u64, freed: u64) {
+        self.changes += 1;
+        let settled = self.settled + i128::from(bytes) - i128::from(freed);
+        // Others have put there what was removed: it was never counted.
+        self.settled = settled.max(-i128::from(self.held));
+    }
 }
 
 impl Usage {
     /// As a sweep has found it, in bytes.
     #[must_use]
     pub fn new(used: u64) -> Self {
-        Self { bytes: AtomicU64::new(used) }
+        Self { counts: Mutex::new(Counts { settled: i128::from(used), ..Counts::default() }), ..Self::default() }
+    }
+
+    /// As [`Usage::new`], for a root that can be counted anew when there seems to be no room.
+    #[must_use]
+    pub fn below(place: Below) -> Self {
+        Self { below: Some(place.clone()), ..Self::new(place.used()) }
+    }
+
+    /// So much of the disk has to stay free, whoever writes.
+    #[must_use]
+    pub fn keeping_free(self, keep_free: KeepFree) -> Self {
+        Self { keep_free, ..self }
     }
 
     /// Bytes in use or reserved now.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.counts.lock().used()
     }
 
     /// Reserves bytes for one upload, unless more than `limit` would then be in use; the limit holds for
-    /// all that the reservation will grow to.
+    /// all that the reservation will grow to. Where there seems to be no room the files are counted anew, if that
+    /// was not done within the last minute.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Reservation> {
         let mut reservation = Reservation { usage: Arc::clone(self), limit, held: 0 };
@@ -35,12 +97,60 @@ impl Usage {
 
     /// Counts bytes as free again that were in use: a file was removed or replaced.
     pub fn freed(&self, bytes: u64) {
-        self.change(|used| Some(used.saturating_sub(bytes)));
+        self.counts.lock().settle(0, bytes);
     }
 
-    /// Whether `new` gave a number. No other memory hangs on the count, so no order is asked for.
-    fn change(&self, new: impl FnMut(u64) -> Option<u64>) -> bool {
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, new).is_ok()
+    /// To be held while files are changed, until the usage was told.
+    pub(super) fn changing(self: &Arc<Self>) -> Change {
+        self.counts.lock().changing += 1;
+        Change(Arc::clone(self))
+    }
+
+    fn take(&self, bytes: u64, limit: u64) -> bool {
+        let mut counts = self.counts.lock();
+        let fits = counts.used().checked_add(bytes).is_some_and(|used| used <= limit);
+        if fits {
+            counts.held += bytes;
+            counts.unasked = counts.unasked.saturating_add(bytes);
+        }
+        fits
+    }
+
+    /// As [`Usage::recount`], due or not.
+    #[cfg(test)]
+    pub(super) fn recount_now(&self) -> bool {
+        self.counts.lock().recounted = None;
+        self.recount()
+    }
+
+    /// Counts the files anew, if they are due; false if the count is as it was. What changes meanwhile makes it
+    /// worthless, but nothing that is still being written does: that is reserved, and no part of the files.
+    fn recount(&self) -> bool {
+        let Some(below) = &self.below else { return false };
+        let changes = {
+            let mut counts = self.counts.lock();
+            let due = counts.recounted.is_none_or(|last| last.elapsed() >= RECOUNT_EVERY);
+            if !due || counts.changing > 0 {
+                return false;
+            }
+            counts.recounted = Some(Instant::now());
+            counts.changes
+        };
+        let Some(found) = recount::count(below) else { return false };
+        let mut counts = self.counts.lock();
+        let valid = counts.changing == 0 && counts.changes == changes;
+        if valid {
+            counts.settled = i128::from(found);
+        }
+        valid
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts.lock();
+        counts.changing -= 1;
+        counts.changes += 1;
     }
 }
 
@@ -63,28 +173,52 @@ impl Reservation {
     /// always granted: what changes a file without making it longer exceeds nothing.
     #[must_use]
     pub fn grow(&mut self, bytes: u64) -> bool {
-        if bytes == 0 {
-            return true;
-        }
-        let limit = self.limit;
-        let grown = self.usage.change(|used| used.checked_add(bytes).filter(|used| *used <= limit));
+        let take = || self.usage.take(bytes, self.limit);
+        let grown = bytes == 0 || take() || (self.usage.recount() && take());
         if grown {
             self.held += bytes;
         }
         grown
     }
 
+    /// Asks the disk for its room, by `look`, if that is due after what all sessions of the root have reserved since
+    /// anybody did: together, and not each of them, they undercut what has to stay free by little. Where there is
+    /// too little the next write asks again, whoever's it is.
+    pub(super) fn leaves_room(&self, look: impl FnOnce() -> Result<Free, VfsError>) -> Result<(), VfsError> {
+        let keep = self.usage.keep_free;
+        let unasked = {
+            let counts = self.usage.counts.lock();
+            if keep == KeepFree::default() || counts.unasked < counts.ask_after {
+                return Ok(());
+            }
+            counts.unasked
+        };
+        let free = look()?;
+        let above = free.bytes.checked_sub(keep.bytes.max(free.total / 100 * u64::from(keep.percent)));
+        let mut counts = self.usage.counts.lock();
+        counts.unasked = counts.unasked.saturating_sub(unasked);
+        counts.ask_after = above.map_or(0, |above| above.clamp(DATA_BUFFER as u64, SPACE_EVERY));
+        above.map(drop).ok_or(VfsError::NoSpace)
+    }
+
+    pub(super) fn changing(&self) -> Change {
+        self.usage.changing()
+    }
+
     /// These bytes have been written to stay, and `freed` others are gone: the rest of the reservation is
     /// given back.
     pub fn spend(mut self, bytes: u64, freed: u64) {
-        self.held -= bytes.min(self.held);
-        self.usage.freed(freed);
+        let mut counts = self.usage.counts.lock();
+        counts.held -= self.held;
+        counts.settle(bytes.min(self.held), freed);
+        drop(counts);
+        self.held = 0;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.usage.freed(self.held);
+        self.usage.counts.lock().held -= self.held;
     }
 }
 
