@@ -10,6 +10,7 @@ use crate::limits::{
     NARROW_WINDOW, PASSIVE_BACKLOG, PASSIVE_BACKLOG_RECEIVING, PATH_MAX, RANGE_BYTES, READ_BUFFER, REPLY_BUFFER,
     SEGMENT, WORKERS_AUTO_MAX, WORKERS_MAX,
 };
+use crate::vfs::{SWEEP_DESCRIPTORS, SWEEP_MEMORY};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 
@@ -183,7 +184,12 @@ impl LoadLine {
         let worker = config.stack_size().min(STACK_TOUCHED) + KERNEL_THREAD + buffers + control + data + SLOT;
         let wide = in_flight(wide_window).saturating_sub(in_flight(NARROW_WINDOW));
         let listeners = config.listen().len().max(1);
-        let per_session = DESCRIPTORS_PER_SESSION + if config.uploads() { DESCRIPTORS_PER_WRITER } else { 0 };
+        // Where uploads are possible the files of a root are counted now and then.
+        let (more_per_session, sweep) = match config.uploads() {
+            true => (DESCRIPTORS_PER_WRITER, (SWEEP_MEMORY, SWEEP_DESCRIPTORS)),
+            false => (0, (0, 0)),
+        };
+        let per_session = DESCRIPTORS_PER_SESSION + more_per_session;
         LoadLine {
             sessions: config.workers(),
             queued: config.queue(),
@@ -193,8 +199,9 @@ impl LoadLine {
                 + config.queue() * (control + SLOT)
                 + config.access().password_checks * files.check_memory
                 + files.bytes()
+                + sweep.0
                 + journal(config),
-            descriptors: config.workers() * per_session + config.queue() + listeners + DESCRIPTORS_SPARE,
+            descriptors: config.workers() * per_session + config.queue() + listeners + DESCRIPTORS_SPARE + sweep.1,
         }
     }
 
