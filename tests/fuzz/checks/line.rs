@@ -129,6 +129,15 @@ fn without_telnet(stream: &[u8]) -> (Vec<u8>, bool) {
                 subnegotiation = true;
                 2
             }
+            // No command of Telnet: both are text.
+            ([255, kept @ ..240, ..], false) => {
+                if at + 1 - last_kept > LINE_DISCARD_MAX {
+                    return (text, true);
+                }
+                text.extend([255, *kept]);
+                last_kept = at + 2;
+                2
+            }
             ([255, 251..=254, ..], false) => 3,
             ([255, ..], false) => 2,
             ([kept, ..], false) => {
