@@ -150,49 +150,54 @@ mod tests {
         for root in writing_roots(served.path()) {
             let usage = counted(served.path());
             let root = root.counted(Arc::clone(&usage));
-            let done = AtomicBool::new(false);
-            let valid = std::thread::scope(|scope| {
-                let (root, usage, done) = (&root, &usage, &done);
-                let counter = scope.spawn(move || {
-                    let mut valid = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        valid += usize::from(usage.recount_now());
-                    }
-                    valid
-                });
-                let workers: Vec<_> = (0..6_u8)
-                    .map(|number| {
-                        scope.spawn(move || {
-                            let (own, shared) = (at(&[b'/', b'a' + number]), at(b"/shared"));
-                            for turn in 0..400_usize {
-                                let upload = match turn % 3 {
-                                    0 => root.upload(&shared, Existing::Replace, 0o600),
-                                    1 => root.upload(&own, Existing::Replace, 0o600),
-                                    _ => root.change(&shared, Offset::Append, 0o600),
-                                };
-                                if let Ok(mut upload) = upload {
-                                    upload.charge(usage.reserve(0, u64::MAX).unwrap());
-                                    upload.write(&vec![1; 100 + turn]).unwrap();
-                                    let _ = upload.commit(false);
+            let mut all = 0;
+            for _ in 0..40 {
+                let done = AtomicBool::new(false);
+                let valid = std::thread::scope(|scope| {
+                    let (root, usage, done) = (&root, &usage, &done);
+                    let counter = scope.spawn(move || {
+                        let mut valid = 0;
+                        // One only, which the next does not put right.
+                        while valid == 0 && !done.load(Ordering::Relaxed) {
+                            valid += usize::from(usage.recount_now());
+                        }
+                        valid
+                    });
+                    let workers: Vec<_> = (0..6_u8)
+                        .map(|number| {
+                            scope.spawn(move || {
+                                let (own, shared) = (at(&[b'/', b'a' + number]), at(b"/shared"));
+                                for turn in 0..30_usize {
+                                    let upload = match turn % 3 {
+                                        0 => root.upload(&shared, Existing::Replace, 0o600),
+                                        1 => root.upload(&own, Existing::Replace, 0o600),
+                                        _ => root.change(&shared, Offset::Append, 0o600),
+                                    };
+                                    if let Ok(mut upload) = upload {
+                                        upload.charge(usage.reserve(0, u64::MAX).unwrap());
+                                        upload.write(&vec![1; 100 + turn]).unwrap();
+                                        let _ = upload.commit(false);
+                                    }
+                                    match turn % 5 {
+                                        0 => drop(root.rename(&own, &shared, true)),
+                                        1 => drop(root.remove_file(&shared)),
+                                        // Otherwise no count would ever be undisturbed.
+                                        _ => std::thread::yield_now(),
+                                    }
                                 }
-                                match turn % 5 {
-                                    0 => drop(root.rename(&own, &shared, true)),
-                                    1 => drop(root.remove_file(&shared)),
-                                    // Otherwise no count would ever be undisturbed.
-                                    _ => std::thread::yield_now(),
-                                }
-                            }
+                            })
                         })
-                    })
-                    .collect();
-                for worker in workers {
-                    worker.join().unwrap();
-                }
-                done.store(true, Ordering::Relaxed);
-                counter.join().unwrap()
-            });
-            assert_eq!(usage.used(), root.sweep().unwrap().bytes_used, "{root:?}");
-            assert!(valid > 0);
+                        .collect();
+                    for worker in workers {
+                        worker.join().unwrap();
+                    }
+                    done.store(true, Ordering::Relaxed);
+                    counter.join().unwrap()
+                });
+                assert_eq!(usage.used(), root.sweep().unwrap().bytes_used, "{root:?}");
+                all += valid;
+            }
+            assert!(all > 0);
             for entry in fs::read_dir(served.path()).unwrap() {
                 fs::remove_file(entry.unwrap().path()).unwrap();
             }
