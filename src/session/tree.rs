@@ -14,8 +14,7 @@ use crate::vfs::VfsError;
 impl<S: Seat> Session<'_, S> {
     pub(super) fn delete(&mut self, argument: &[u8]) -> Reply {
         self.change("DELE", argument, None, |session, path| {
-            let freed = session.root.remove_file(path)?;
-            session.freed(freed);
+            session.root.remove_file(path)?;
             Ok(Reply::new(250, "Deleted."))
         })
     }
@@ -65,8 +64,7 @@ impl<S: Seat> Session<'_, S> {
             Err(reply) => return reply,
         };
         match self.root.rename(&from, &to, true) {
-            Ok(freed) => {
-                self.freed(freed);
+            Ok(_) => {
                 self.note_change("RNTO", &from, Some(to.as_bytes()));
                 Reply::new(250, "Renamed.")
             }
@@ -161,13 +159,6 @@ impl<S: Seat> Session<'_, S> {
                 self.failed(verb, &path, &error);
                 answer::file(&error)
             }
-        }
-    }
-
-    /// Bytes that are in use no more.
-    fn freed(&self, bytes: u64) {
-        if let Some(room) = self.member().and_then(|member| member.room.as_ref()) {
-            room.usage.freed(bytes);
         }
     }
 

@@ -92,8 +92,8 @@ impl Root {
     }
 
     /// Moves a name. What has the new one is replaced only where `replace` says so, and never if either is a
-    /// folder. Returns the bytes that this freed, as [`Root::remove_file`] does. A link is moved as a link. Where both are names of one file
-    /// the old one is taken away.
+    /// folder. Returns the bytes that this freed, as [`Root::remove_file`] does. A link is moved as a link.
+    /// Where both are names of one file the old one is taken away.
     ///
     /// # Errors
     /// [`VfsError::Exists`], [`VfsError::IsFolder`] for a folder that would be replaced,
