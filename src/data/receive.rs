@@ -6,7 +6,7 @@
 use super::pace::{Pace, Turn};
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
-use super::wait::{Watch, glance, hold, quiet_until, wait};
+use super::wait::{Watch, check, glance, hold, quiet_until, wait};
 use crate::limits::{END_LOOK, UNHEARD_MAX};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -74,6 +74,8 @@ impl<'a> Incoming<'a> {
     fn count(&mut self, bytes: u64) -> Result<(), DataError> {
         self.unheard += bytes;
         self.watch.pulse().moved(bytes);
+        // Who never has to wait hears the reaper all the same.
+        check(self.watch.pulse())?;
         if self.unheard >= UNHEARD_MAX {
             self.unheard = 0;
             glance(self.watch)?;
@@ -141,6 +143,18 @@ mod tests {
         assert!(received == expected, "{} of {} bytes", received.len(), expected.len());
         assert_eq!(watch.pulse().total(), 3_000_000);
         assert_eq!(watch.pulse().phase(), (Phase::Transfer, Tick::NEVER));
+    }
+
+    #[test]
+    fn a_client_that_never_lets_the_server_wait_is_stopped_all_the_same() {
+        let Both { connection, mut watch, mut data, control: _control } = both();
+        data.write_all(&[0; 1000]).unwrap();
+        watch.pulse().set_mark(Reason::Shutdown);
+        let mut incoming = Incoming::new(&connection, &mut watch, None);
+        let mut buffer = [0; 100];
+        // More has come than it takes, so nothing is waited for.
+        let outcome = incoming.receive(&mut buffer).map(|count| vec![0; count]);
+        assert_stopped(&outcome, Stop::Marked(Reason::Shutdown));
     }
 
     #[test]

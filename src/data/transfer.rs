@@ -7,7 +7,7 @@ use super::pace::{Pace, Turn};
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
 use super::tcp::unacknowledged;
-use super::wait::{Stop, Watch, glance, hold, wait};
+use super::wait::{Stop, Watch, check, glance, hold, wait};
 use crate::limits::{SENDFILE_CHUNK, TAKEN_EVERY, UNHEARD_MAX};
 use crate::proto::ascii;
 use rustix::event::PollFlags;
@@ -142,6 +142,8 @@ impl<'a> Outgoing<'a> {
     fn count(&mut self, bytes: u64) -> Result<(), DataError> {
         self.unheard += bytes;
         self.watch.pulse().moved(bytes);
+        // Who never has to wait hears the reaper all the same.
+        check(self.watch.pulse())?;
         if self.unheard >= UNHEARD_MAX {
             self.unheard = 0;
             glance(self.watch)?;
