@@ -1,7 +1,7 @@
 //! Bytes in use below a root, and promises of more: a quota that holds while many sessions write at once.
 //!
 //! Bytes are reserved before they are written and counted as used from then on. Never looks at a file: what is in
-//! use at start is told by a sweep, and [`recount`](super::recount) corrects it. Its lock is held for a sum only.
+//! use at start is told by a sweep, and `recount` corrects it. Its lock is held for a sum only.
 
 use super::recount::{self, Below};
 use super::{Free, VfsError};
