@@ -61,6 +61,28 @@ pub const DATA_BUFFER: usize = 64 * 1024;
 /// name, a larger one in runs of as many names as fit, each in order.
 pub const NAMES_BUFFER: usize = 48 * 1024;
 
+/// Pieces in which `--listing-memory` is given out: a folder of some 2,000 files takes one.
+pub const LISTING_PIECE: usize = 64 * 1024;
+
+/// `--listing-memory` for each worker: 8 MiB in a pool of 256, some 250,000 files.
+pub const LISTING_MEMORY_PER_WORKER: usize = 32 * 1024;
+
+/// Largest `--listing-memory` in bytes that is believed to be meant.
+pub const LISTING_MEMORY_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Folders that are remembered at once: more than a few large ones that are listed again and again are rare.
+pub const KNOWN_FOLDERS: usize = 64;
+
+/// Least entries of a folder that is remembered: a smaller one is read as soon as it is looked for.
+pub const KNOWN_ENTRIES_MIN: usize = 128;
+
+/// Folders that were listed once of which a note is kept: the second listing is worth remembering.
+pub const FOLDERS_NOTED: usize = 256;
+
+/// How long a folder is told from memory at most: what inotify(7) does not tell of is found after that. Short
+/// for an eye that waits for a file to grow, and hundreds of times what it takes to read a folder again.
+pub const KNOWN_FOR: Duration = Duration::from_secs(10);
+
 /// Buffer for what the kernel tells of a folder at once (getdents64), one for each worker: some two
 /// hundred names, and at least one of the longest.
 pub const READ_BUFFER: usize = 8 * 1024;

@@ -52,6 +52,10 @@ impl Folder {
         Self { descriptor, read: Cell::new(false) }
     }
 
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     /// The names in this folder from the first one on, in the order of the file system. A second call
     /// starts again, and spoils what an earlier one still had to give.
     ///

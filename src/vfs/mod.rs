@@ -13,6 +13,7 @@
 mod change;
 mod error;
 mod folder;
+mod known;
 mod names;
 mod naming;
 mod place;
@@ -31,6 +32,7 @@ mod walk;
 pub use crate::proto::listing::Kind;
 pub use error::{RootError, VfsError};
 pub use folder::{Entries, Folder, ReadBuffer};
+pub use known::{KnownFolders, Recalled, Recorder, Records};
 pub use names::{Fit, NameBuffer};
 pub use naming::Existing;
 pub use place::TEMPORARY_PREFIX;

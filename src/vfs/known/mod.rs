@@ -1,0 +1,598 @@
+//! Large folders that were listed before: what is in them, for as long as nothing has changed there.
+//!
+//! To ask for the status of every file is two thirds of what a listing costs. A folder that is listed a second
+//! time is written down while it is watched ([`watcher`]), and from then on told from memory until the kernel
+//! says that something in it has changed; the first listing leaves nothing but a note, so that one who looks at
+//! every folder once drives nothing out. What a program does with the system calls for files is heard of before
+//! they return. What is not heard of, such as a file that grows by way of another name it was given meanwhile,
+//! is found after [`KNOWN_FOR`], and where other hosts may write nothing is remembered at all.
+//!
+//! The memory is fixed at start, and so is the number of folders. Nothing here waits: neither for a lock that is
+//! held while something is read, nor for memory, without which a folder is simply read again.
+
+mod pieces;
+mod records;
+mod table;
+mod watcher;
+
+use super::{Folder, Status};
+use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, LISTING_PIECE};
+use parking_lot::Mutex;
+use pieces::{Piece, Pieces};
+use records::Record;
+pub use records::Records;
+use rustix::fd::BorrowedFd;
+use rustix::fs::fstatfs;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+use table::{Key, Known, Look, Table};
+use watcher::Watcher;
+
+/// File systems of which inotify(7) tells all that happens, because nothing but this host's kernel writes there
+/// (statfs(2), `f_type`): ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, ZFS, tmpfs, ramfs, overlayfs, and the
+/// read-only ISO 9660, SquashFS and EROFS.
+const LOCAL: [u32; 12] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x2fc1_2fc1,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+    0x9660,
+    0x7371_7368,
+    0xe0f5_e1e2,
+];
+
+/// The folders that are known. Shared by all sessions.
+#[derive(Debug)]
+pub struct KnownFolders {
+    /// `None` where nothing is remembered.
+    watcher: Option<Watcher>,
+    table: Mutex<Table>,
+    pieces: Arc<Pieces>,
+    asked: AtomicU64,
+    told: AtomicU64,
+}
+
+/// What is known of a folder that is to be listed.
+#[derive(Debug)]
+pub enum Recalled<'a> {
+    /// All of it.
+    Known(Arc<Records>),
+    /// Nothing: who reads it tells this what is found.
+    Unknown(Recorder<'a>),
+}
+
+impl KnownFolders {
+    /// Room for what fits `bytes`, in at most [`KNOWN_FOLDERS`] folders. Where there is no memory, or the kernel
+    /// watches nothing, nothing is ever remembered.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let watcher = if bytes < LISTING_PIECE { None } else { Watcher::new().ok() };
+        let pieces = Pieces::of(if watcher.is_some() { bytes } else { 0 });
+        Self { watcher, table: Mutex::new(Table::new()), pieces, asked: AtomicU64::new(0), told: AtomicU64::new(0) }
+    }
+
+    /// Whether anything will be remembered.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.watcher.is_some()
+    }
+
+    /// What is known of a folder. With `whole` the listing is one of everything in it, which may be written
+    /// down.
+    pub fn recall(&self, folder: &Folder, whole: bool) -> Recalled<'_> {
+        self.asked.fetch_add(1, Relaxed);
+        let looked = self.watcher.as_ref().and_then(|watcher| {
+            let status = folder.status(b".").ok()?;
+            let key = (status.device, status.inode);
+            let look = self.table.lock().look(key, whole, Instant::now(), watcher);
+            Some((watcher, key, look))
+        });
+        Recalled::Unknown(match looked {
+            Some((_, _, Look::Known(records))) => {
+                self.told.fetch_add(1, Relaxed);
+                return Recalled::Known(records);
+            }
+            Some((watcher, key, Look::Lent(slot, before))) => {
+                drop(before);
+                let records = Records::new(key.0);
+                let mut recorder = Recorder::new(self, key, Job::Write { slot, records, watcher });
+                recorder.begin(folder.descriptor());
+                recorder
+            }
+            Some((_, key, Look::New)) if whole => Recorder::new(self, key, Job::Count { entries: 0, bytes: 0 }),
+            _ => Recorder::new(self, (0, 0), Job::None),
+        })
+    }
+
+    /// One more piece, for which what was asked for least lately is forgotten.
+    fn piece(&self, watcher: &Watcher) -> Option<Piece> {
+        for _ in 0..KNOWN_FOLDERS {
+            let piece = self.pieces.take();
+            if piece.is_some() {
+                return piece;
+            }
+            // Bound to a name, so that the table is no longer locked when it is dropped.
+            let forgotten = self.table.lock().forget_oldest(watcher)?;
+            drop(forgotten);
+        }
+        self.pieces.take()
+    }
+}
+
+/// Takes down what is found in a folder.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    folders: &'a KnownFolders,
+    key: Key,
+    job: Job<'a>,
+    record: Record,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Job<'a> {
+    None,
+    /// To see whether it is worth it, and would fit.
+    Count {
+        entries: usize,
+        bytes: usize,
+    },
+    Write {
+        slot: usize,
+        records: Records,
+        watcher: &'a Watcher,
+    },
+}
+
+impl<'a> Recorder<'a> {
+    fn new(folders: &'a KnownFolders, key: Key, job: Job<'a>) -> Self {
+        Self { folders, key, job, record: Record::default(), since: Instant::now() }
+    }
+
+    /// Before anything is read.
+    fn begin(&mut self, folder: BorrowedFd<'_>) {
+        let Job::Write { slot, watcher, .. } = self.job else { return };
+        let watch = if is_local(folder) { watcher.watch(folder).ok() } else { None };
+        match watch {
+            Some(watch) => self.folders.table.lock().watched(slot, watch),
+            None => self.give_up(),
+        }
+    }
+
+    /// Whether every name is to be told, those that are not shown too.
+    #[must_use]
+    pub fn wants_all(&self) -> bool {
+        !matches!(self.job, Job::None)
+    }
+
+    /// One name, with its status if it was asked for.
+    pub fn note(&mut self, name: &[u8], status: Option<&Status>) {
+        if let Job::None = self.job {
+            return;
+        }
+        let packed = self.record.pack(name, status, self.key.0);
+        let noted = match (&mut self.job, packed) {
+            (Job::Count { entries, bytes }, Some(record)) => {
+                *entries += 1;
+                *bytes += record.len();
+                Some(())
+            }
+            (Job::Write { records, watcher, .. }, Some(record)) => records.push(record, || self.folders.piece(watcher)),
+            _ => None,
+        };
+        if noted.is_none() {
+            self.give_up();
+        }
+    }
+
+    /// The folder was read to its end.
+    pub fn finish(mut self, folder: &Folder) {
+        match std::mem::replace(&mut self.job, Job::None) {
+            Job::None => {}
+            Job::Count { entries, bytes } => {
+                let fits = bytes <= self.folders.pieces.bytes();
+                if entries >= KNOWN_ENTRIES_MIN && fits && is_local(folder.descriptor()) {
+                    self.folders.table.lock().note(self.key);
+                }
+            }
+            Job::Write { slot, records, .. } if records.count() >= KNOWN_ENTRIES_MIN => {
+                let known = Known { records: Arc::new(records), since: self.since };
+                // What has changed since is reported before the next look.
+                self.folders.table.lock().keep(slot, known);
+            }
+            job @ Job::Write { .. } => {
+                self.job = job;
+                self.give_up();
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Job::Write { slot, watcher, .. } = std::mem::replace(&mut self.job, Job::None) {
+            self.folders.table.lock().give_up(slot, watcher);
+        }
+    }
+}
+
+impl Drop for Recorder<'_> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl fmt::Display for KnownFolders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.table.lock().known();
+        write!(
+            f,
+            "listings: {} of {} folders told from memory, {known} folders in {} of {} KiB",
+            self.told.load(Relaxed),
+            self.asked.load(Relaxed),
+            self.pieces.lent() / 1024,
+            self.pieces.bytes() / 1024
+        )
+    }
+}
+
+fn is_local(folder: BorrowedFd<'_>) -> bool {
+    fstatfs(folder).is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| LOCAL.contains(&kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{KNOWN_FOR, LISTING_PIECE};
+    use crate::vfs::tests::{at, roots};
+    use crate::vfs::{Fit, NameBuffer, ReadBuffer};
+    use proptest::prelude::*;
+    use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, openat};
+    use std::fs::{self, File, FileTimes, OpenOptions};
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::time::{Duration, SystemTime};
+
+    type Listed = Vec<(Vec<u8>, Option<Status>)>;
+
+    const ROOM: usize = 4 * LISTING_PIECE;
+
+    fn open(path: &Path) -> Folder {
+        roots(path)[0].open_folder(&at(b"/")).unwrap()
+    }
+
+    fn file(folder: &Path, number: usize) -> PathBuf {
+        folder.join(format!("file-{number:04}"))
+    }
+
+    fn fill(folder: &Path, count: usize) {
+        for number in 0..count {
+            fs::write(file(folder, number), "content").unwrap();
+        }
+    }
+
+    /// A large folder, and what is known of it after two listings.
+    fn known_folder() -> (tempfile::TempDir, KnownFolders) {
+        let served = tempfile::tempdir().unwrap();
+        fill(served.path(), KNOWN_ENTRIES_MIN);
+        let known = KnownFolders::new(ROOM);
+        assert!(!list(&known, served.path()).0, "the first listing");
+        assert!(!list(&known, served.path()).0, "the second listing");
+        (served, known)
+    }
+
+    /// What is in a folder, as a listing has it, read from it alone.
+    fn truth(folder: &Folder) -> Listed {
+        let (mut names, mut read) = (NameBuffer::new(), ReadBuffer::new());
+        let mut entries = folder.entries(&mut read).unwrap();
+        let mut listed = Vec::new();
+        loop {
+            let fit = names.collect(&mut entries, |_| true).unwrap();
+            listed.extend(names.sorted().map(|name| (name.to_vec(), folder.status(name).ok())));
+            if fit == Fit::Rest {
+                return listed;
+            }
+        }
+    }
+
+    fn write_down(mut recorder: Recorder<'_>, folder: &Folder) -> Listed {
+        let listed = truth(folder);
+        for (name, status) in &listed {
+            recorder.note(name, status.as_ref());
+        }
+        recorder.finish(folder);
+        listed
+    }
+
+    /// Lists a folder, and tells whether from memory.
+    fn list(known: &KnownFolders, path: &Path) -> (bool, Listed) {
+        let folder = open(path);
+        match known.recall(&folder, true) {
+            Recalled::Known(records) => {
+                let status = |name: &[u8], status: Option<Status>| status.or_else(|| folder.status(name).ok());
+                (true, records.iter().map(|(name, known)| (name.to_vec(), status(name, known))).collect())
+            }
+            Recalled::Unknown(recorder) => (false, write_down(recorder, &folder)),
+        }
+    }
+
+    #[test]
+    fn a_large_folder_is_told_from_memory_from_the_third_listing_on() {
+        let (served, known) = known_folder();
+        for _ in 0..3 {
+            assert_eq!(list(&known, served.path()), (true, truth(&open(served.path()))));
+        }
+        assert_eq!(known.to_string(), "listings: 3 of 5 folders told from memory, 1 folders in 64 of 256 KiB");
+    }
+
+    #[test]
+    fn whatever_changes_is_seen_at_once() {
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 21] = [
+            ("create", |p| drop(File::create(p.join("new")).unwrap())),
+            ("remove", |p| fs::remove_file(file(p, 7)).unwrap()),
+            ("rename within", |p| fs::rename(file(p, 7), p.join("other")).unwrap()),
+            ("rename over", |p| fs::rename(file(p, 7), file(p, 8)).unwrap()),
+            ("rename in", |p| {
+                let outside = tempfile::tempdir_in(p.parent().unwrap()).unwrap();
+                fs::write(outside.path().join("from outside"), "x").unwrap();
+                fs::rename(outside.path().join("from outside"), p.join("from outside")).unwrap();
+            }),
+            ("rename out", |p| {
+                let outside = tempfile::tempdir_in(p.parent().unwrap()).unwrap();
+                fs::rename(file(p, 7), outside.path().join("gone")).unwrap();
+            }),
+            ("replace", |p| fs::write(file(p, 7), "other content").unwrap()),
+            ("append", |p| {
+                OpenOptions::new().append(true).open(file(p, 7)).unwrap().write_all(b"more").unwrap();
+            }),
+            ("truncate", |p| OpenOptions::new().write(true).open(file(p, 7)).unwrap().set_len(3).unwrap()),
+            ("allocate", |p| {
+                let file = OpenOptions::new().write(true).open(file(p, 7)).unwrap();
+                fallocate(&file, FallocateFlags::empty(), 0, 4096).unwrap();
+            }),
+            ("copy by the kernel", |p| assert_eq!(fs::copy(file(p, 7), file(p, 8)).unwrap(), 7)),
+            ("open for writing", |p| drop(OpenOptions::new().write(true).open(file(p, 7)).unwrap())),
+            ("mode", |p| fs::set_permissions(file(p, 7), fs::Permissions::from_mode(0o600)).unwrap()),
+            ("time", |p| {
+                let times = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+                File::options().write(true).open(file(p, 7)).unwrap().set_times(times).unwrap();
+            }),
+            ("make a folder", |p| fs::create_dir(p.join("folder")).unwrap()),
+            ("make a link", |p| symlink("file-0007", p.join("link")).unwrap()),
+            ("hard link", |p| fs::hard_link(file(p, 7), p.join("second")).unwrap()),
+            ("name what had none", |p| {
+                let unnamed = openat(CWD, p, OFlags::TMPFILE | OFlags::WRONLY, Mode::RWXU).unwrap();
+                let by = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
+                linkat(CWD, by, CWD, p.join("named"), AtFlags::SYMLINK_FOLLOW).unwrap();
+            }),
+            ("the folder's mode", |p| fs::set_permissions(p, fs::Permissions::from_mode(0o755)).unwrap()),
+            ("write over another link", |p| {
+                // The write is heard of because the name was made here.
+                fs::hard_link(file(p, 7), p.join("second")).unwrap();
+                fs::write(p.join("second"), "by way of the second").unwrap();
+            }),
+            ("another folder in its place", |p| {
+                fs::remove_dir_all(p).unwrap();
+                fs::create_dir(p).unwrap();
+                fill(p, KNOWN_ENTRIES_MIN + 1);
+            }),
+        ];
+        for (what, change) in changes {
+            let (outer, known) = (tempfile::tempdir().unwrap(), KnownFolders::new(ROOM));
+            let served = outer.path().join("served");
+            fs::create_dir(&served).unwrap();
+            fill(&served, KNOWN_ENTRIES_MIN);
+            list(&known, &served);
+            list(&known, &served);
+            assert!(list(&known, &served).0, "{what}: is not known before");
+            change(&served);
+            assert_eq!(list(&known, &served), (false, truth(&open(&served))), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_open_for_writing_is_not_told_from_memory_once_it_is_written() {
+        let (served, known) = known_folder();
+        let mut writer = OpenOptions::new().append(true).open(file(served.path(), 3)).unwrap();
+        for _ in 0..3 {
+            writer.write_all(b"more").unwrap();
+            assert_eq!(list(&known, served.path()), (false, truth(&open(served.path()))));
+            assert_eq!(list(&known, served.path()), (true, truth(&open(served.path()))));
+        }
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_down_is_not_known() {
+        let (served, known) = known_folder();
+        fs::write(file(served.path(), 1), "changed").unwrap();
+        let folder = open(served.path());
+        let Recalled::Unknown(mut recorder) = known.recall(&folder, true) else { panic!("told from memory") };
+        let listed = truth(&folder);
+        fs::write(file(served.path(), 2), "changed as well").unwrap();
+        for (name, status) in &listed {
+            recorder.note(name, status.as_ref());
+        }
+        recorder.finish(&folder);
+        assert_eq!(list(&known, served.path()), (false, truth(&folder)));
+    }
+
+    #[test]
+    fn links_and_folders_are_asked_for_anew() {
+        let served = tempfile::tempdir().unwrap();
+        fill(served.path(), KNOWN_ENTRIES_MIN);
+        fs::create_dir(served.path().join("folder")).unwrap();
+        let known = KnownFolders::new(ROOM);
+        list(&known, served.path());
+        list(&known, served.path());
+        // Whoever watches the outer folder is not told.
+        fs::create_dir(served.path().join("folder/inner")).unwrap();
+        assert_eq!(list(&known, served.path()), (true, truth(&open(served.path()))));
+    }
+
+    #[test]
+    fn nothing_is_told_from_memory_for_ever() {
+        let (served, known) = known_folder();
+        let status = open(served.path()).status(b".").unwrap();
+        let watcher = known.watcher.as_ref().unwrap();
+        let look =
+            |after| known.table.lock().look((status.device, status.inode), true, Instant::now() + after, watcher);
+        assert!(matches!(look(Duration::ZERO), Look::Known(_)));
+        assert!(matches!(look(KNOWN_FOR), Look::Lent(..)));
+    }
+
+    #[test]
+    fn a_small_folder_and_one_too_large_are_read() {
+        let small = tempfile::tempdir().unwrap();
+        fill(small.path(), KNOWN_ENTRIES_MIN - 1);
+        let large = tempfile::tempdir().unwrap();
+        for number in 0..1_000 {
+            File::create(large.path().join(format!("{number:0200}"))).unwrap();
+        }
+        let known = KnownFolders::new(2 * LISTING_PIECE);
+        for path in [small.path(), large.path()] {
+            for _ in 0..4 {
+                let folder = open(path);
+                assert!(matches!(known.recall(&folder, true), Recalled::Unknown(_)), "{}", path.display());
+                list(&known, path);
+            }
+        }
+        assert_eq!(known.pieces.lent(), 0);
+        assert!(!list(&KnownFolders::new(0), small.path()).0);
+    }
+
+    #[test]
+    fn nothing_is_remembered_where_changes_are_not_heard_of() {
+        let large = tempfile::tempdir().unwrap();
+        assert!(is_local(open(large.path()).descriptor()));
+        for path in ["/proc", "/proc/self/task", "/sys"] {
+            assert!(!is_local(open(Path::new(path)).descriptor()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_recorder_that_is_given_up_gives_everything_back() {
+        let (served, known) = known_folder();
+        fs::write(file(served.path(), 1), "changed").unwrap();
+        let folder = open(served.path());
+        let Recalled::Unknown(mut recorder) = known.recall(&folder, true) else { panic!("told from memory") };
+        recorder.note(b"name", None);
+        // Meanwhile another session lists the same folder.
+        assert_eq!(list(&known, served.path()), (false, truth(&folder)));
+        drop(recorder);
+        assert_eq!(known.pieces.lent(), 0);
+        assert!(known.table.lock().is_empty());
+        list(&known, served.path());
+        assert!(list(&known, served.path()).0);
+    }
+
+    #[test]
+    fn what_was_asked_for_least_lately_makes_room() {
+        let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let known = KnownFolders::new(2 * LISTING_PIECE);
+        for folder in &folders {
+            fill(folder.path(), KNOWN_ENTRIES_MIN);
+        }
+        for folder in &folders[..2] {
+            list(&known, folder.path());
+            list(&known, folder.path());
+        }
+        assert!(list(&known, folders[0].path()).0);
+        list(&known, folders[2].path());
+        list(&known, folders[2].path());
+        assert!(list(&known, folders[2].path()).0 && list(&known, folders[0].path()).0);
+        assert!(!list(&known, folders[1].path()).0);
+    }
+
+    #[test]
+    fn folders_beyond_the_number_that_is_known_take_turns() {
+        let known = KnownFolders::new(2 * KNOWN_FOLDERS * LISTING_PIECE);
+        let folders: Vec<_> = (0..KNOWN_FOLDERS + 2).map(|_| tempfile::tempdir().unwrap()).collect();
+        for folder in &folders {
+            fill(folder.path(), KNOWN_ENTRIES_MIN);
+            list(&known, folder.path());
+            list(&known, folder.path());
+        }
+        let told =
+            folders.iter().filter(|folder| matches!(known.recall(&open(folder.path()), false), Recalled::Known(_)));
+        assert_eq!(told.count(), KNOWN_FOLDERS);
+        assert_eq!(known.watcher.as_ref().unwrap().watches(), KNOWN_FOLDERS);
+    }
+
+    #[test]
+    fn memory_that_slow_readers_hold_is_not_taken_from_them() {
+        let (served, _) = known_folder();
+        let known = KnownFolders::new(LISTING_PIECE);
+        list(&known, served.path());
+        list(&known, served.path());
+        let Recalled::Known(held) = known.recall(&open(served.path()), true) else { panic!("not known") };
+        let before: Vec<Vec<u8>> = held.iter().map(|(name, _)| name.to_vec()).collect();
+        fs::write(served.path().join("new"), "").unwrap();
+        for _ in 0..3 {
+            assert_eq!(list(&known, served.path()), (false, truth(&open(served.path()))));
+        }
+        assert_eq!(held.iter().map(|(name, _)| name.to_vec()).collect::<Vec<_>>(), before);
+        drop(held);
+        // What was given up leaves no note; it is listed twice again.
+        list(&known, served.path());
+        list(&known, served.path());
+        assert!(list(&known, served.path()).0);
+    }
+
+    #[test]
+    fn many_list_while_it_changes_and_none_is_told_what_was_before() {
+        const LISTERS: usize = 4;
+        let (served, known) = known_folder();
+        let (growing, listings) = (file(served.path(), 5), 300);
+        let length = AtomicU64::new(7);
+        std::thread::scope(|scope| {
+            let lister = || {
+                scope.spawn(|| {
+                    for _ in 0..listings {
+                        let least = length.load(SeqCst);
+                        let (_, listed) = list(&known, served.path());
+                        let size = listed.iter().find(|(name, _)| name == b"file-0005").unwrap().1.unwrap().size;
+                        assert!(size >= least, "{size} bytes, and it had {least} before the listing began");
+                    }
+                })
+            };
+            let listers: Vec<_> = std::iter::repeat_with(lister).take(LISTERS).collect();
+            let busy = || listers.iter().any(|lister| !lister.is_finished());
+            while busy() {
+                OpenOptions::new().append(true).open(&growing).unwrap().write_all(b"x").unwrap();
+                length.fetch_add(1, SeqCst);
+                // Until it is told from memory again, so that there is something to be untrue.
+                while !list(&known, served.path()).0 && busy() {}
+            }
+        });
+        assert!(known.told.load(Relaxed) > 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn no_listing_is_ever_untrue(steps in prop::collection::vec((0_u8..10, 0_u32..140), 1..60)) {
+            let (served, known) = known_folder();
+            let path = served.path();
+            for (step, number) in steps {
+                let one = file(path, number as usize);
+                let _ = match step {
+                    0 => fs::write(&one, vec![b'x'; number as usize]),
+                    1 => fs::remove_file(&one),
+                    2 => fs::rename(&one, file(path, number as usize / 2)),
+                    3 => fs::set_permissions(&one, fs::Permissions::from_mode(0o600 + number % 8)),
+                    _ => Ok(()),
+                };
+                prop_assert_eq!(list(&known, path).1, truth(&open(path)));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The names in one folder and what a listing tells of them, packed: some 30 bytes for a file.
+
+use super::pieces::Piece;
+use crate::proto::listing::Kind;
+use crate::vfs::Status;
+
+/// A name alone: its status has to be asked for.
+const NAME: u8 = 0;
+/// A name and the status of a file with one hard link.
+const FILE: u8 = 1;
+
+/// One record, packed; in the same memory for one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Record(Vec<u8>);
+
+impl Record {
+    /// Packs a name and what is known of it. Only of a file that has no other name, and lies on the folder's own
+    /// `device`, is anything remembered: a folder changes with what is in it, a link with what it leads to, and a
+    /// file with two names by way of the other one, and none of this is heard of here. `None` for a name
+    /// that no file can have.
+    pub(super) fn pack(&mut self, name: &[u8], status: Option<&Status>, device: u64) -> Option<&[u8]> {
+        let length = u8::try_from(name.len()).ok().filter(|&length| length > 0)?;
+        let file = status.filter(|s| s.kind == Kind::File && s.links == 1 && s.device == device);
+        self.0.clear();
+        self.0.extend_from_slice(&[length, if file.is_some() { FILE } else { NAME }]);
+        self.0.extend_from_slice(name);
+        if let Some(status) = file {
+            // The sign goes to the lowest bit, so that a small number has few bytes whatever its sign.
+            let modified = (status.modified << 1) ^ (status.modified >> 63);
+            for number in [status.size, modified.cast_unsigned(), status.inode, u64::from(status.mode)] {
+                self.number(number);
+            }
+        }
+        Some(&self.0)
+    }
+
+    /// Seven bits in each byte, the lowest first; the eighth says that more follow.
+    fn number(&mut self, mut number: u64) {
+        loop {
+            let low = (number & 0x7f) as u8;
+            number >>= 7;
+            self.0.push(if number == 0 { low } else { low | 0x80 });
+            if number == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The records of one folder, in the order in which they came.
+#[derive(Debug)]
+pub struct Records {
+    device: u64,
+    /// Each piece with the bytes of it that are used: a record is never in two of them.
+    pieces: Vec<(Piece, usize)>,
+    count: usize,
+}
+
+impl Records {
+    /// None yet, of a folder on this device.
+    pub(super) fn new(device: u64) -> Self {
+        Self { device, pieces: Vec::new(), count: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds a packed record; asks for one more piece where it does not fit. `None` if there is none.
+    pub(super) fn push(&mut self, record: &[u8], more: impl FnOnce() -> Option<Piece>) -> Option<()> {
+        if self.pieces.last().is_none_or(|(piece, used)| piece.len() - used < record.len()) {
+            self.pieces.push((more()?, 0));
+        }
+        let (piece, used) = self.pieces.last_mut()?;
+        piece.get_mut(*used..*used + record.len())?.copy_from_slice(record);
+        *used += record.len();
+        self.count += 1;
+        Some(())
+    }
+
+    /// Each name, with the status that is remembered, if one is.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<Status>)> {
+        self.pieces.iter().flat_map(move |(piece, used)| {
+            let mut rest = piece.get(..*used).unwrap_or_default();
+            std::iter::from_fn(move || unpack(&mut rest, self.device))
+        })
+    }
+}
+
+/// The next record, which is taken off `rest`.
+fn unpack<'a>(rest: &mut &'a [u8], device: u64) -> Option<(&'a [u8], Option<Status>)> {
+    let (&[length, tag], after) = rest.split_first_chunk()?;
+    let (name, after) = after.split_at_checked(usize::from(length))?;
+    *rest = after;
+    if tag == NAME {
+        return Some((name, None));
+    }
+    let size = number(rest)?;
+    let modified = number(rest)?;
+    let inode = number(rest)?;
+    let mode = u32::try_from(number(rest)?).ok()?;
+    let modified = (modified >> 1).cast_signed() ^ -(modified & 1).cast_signed();
+    let status = Status { kind: Kind::File, mode, size, modified, links: 1, device, inode };
+    Some((name, Some(status)))
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LISTING_PIECE;
+    use crate::vfs::known::pieces::Pieces;
+    use proptest::prelude::*;
+
+    fn file(size: u64, modified: i64, inode: u64, mode: u32) -> Status {
+        Status { kind: Kind::File, mode, size, modified, links: 1, device: 7, inode }
+    }
+
+    fn records(entries: &[(Vec<u8>, Option<Status>)], bytes: usize) -> Option<Records> {
+        let pieces = Pieces::of(bytes);
+        let (mut records, mut record) = (Records::new(7), Record::default());
+        for (name, status) in entries {
+            records.push(record.pack(name, status.as_ref(), 7)?, || pieces.take())?;
+        }
+        Some(records)
+    }
+
+    fn all(records: &Records) -> Vec<(Vec<u8>, Option<Status>)> {
+        records.iter().map(|(name, status)| (name.to_vec(), status)).collect()
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_what_may_change_unheard() {
+        let plain = file(1, 2, 3, 0o644);
+        let others = [
+            Status { kind: Kind::Folder, ..plain },
+            Status { kind: Kind::Link, ..plain },
+            Status { kind: Kind::Other, ..plain },
+            Status { links: 2, ..plain },
+            Status { device: 8, ..plain },
+        ];
+        for status in others {
+            let made = records(&[(b"name".to_vec(), Some(status))], LISTING_PIECE).unwrap();
+            assert_eq!(all(&made), [(b"name".to_vec(), None)], "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_refused() {
+        let mut record = Record::default();
+        assert!(record.pack(b"", None, 7).is_none());
+        assert!(record.pack(&[b'x'; 256], None, 7).is_none());
+        let most = file(u64::MAX, i64::MIN, u64::MAX, u32::MAX);
+        assert!(record.pack(&[b'x'; 255], Some(&most), 7).is_some());
+    }
+
+    #[test]
+    fn no_more_memory_is_taken_than_there_is() {
+        let entries: Vec<_> =
+            (0..10_000).map(|n: u32| (format!("file-{n:06}.txt").into_bytes(), Some(file(5, 6, 7, 0o644)))).collect();
+        assert!(records(&entries, 2 * LISTING_PIECE).is_none());
+        let fits = records(&entries, 8 * LISTING_PIECE).unwrap();
+        assert_eq!((fits.count(), all(&fits)), (10_000, entries));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_out_again(
+            entries in prop::collection::vec((
+                prop::collection::vec(any::<u8>(), 1..=255),
+                prop::option::of((any::<u64>(), any::<i64>(), any::<u64>(), 0_u32..=0o7777)),
+            ), 0..600),
+        ) {
+            let entries: Vec<(Vec<u8>, Option<Status>)> = entries
+                .into_iter()
+                .map(|(name, status)| (name, status.map(|(size, modified, inode, mode)| file(size, modified, inode, mode))))
+                .collect();
+            let made = records(&entries, 8 * LISTING_PIECE).unwrap();
+            prop_assert_eq!(all(&made), entries);
+        }
+    }
+}
