@@ -292,6 +292,7 @@ mod tests {
             ("--max-per-user", "(default off)".to_owned()),
             ("--max-unauthenticated", "(default: half of --workers, plus --queue)".to_owned()),
             ("--wide-transfers", "(default: one for each 32 workers, at least 1)".to_owned()),
+            ("--listing-memory", "(default: 32K for each worker, at least 64K)".to_owned()),
             ("--passive-ports", format!("(default {low}-{high})")),
             ("--passive-address", "(default: the address to which the client connected)".to_owned()),
             ("--no-active", "(default: they are allowed, to the client's own address)".to_owned()),

@@ -101,6 +101,7 @@ pub struct Config {
     max_per_user: Cap,
     max_unauthenticated: Cap,
     wide_transfers: Option<usize>,
+    listing_memory: Option<u64>,
     passive_ports: RangeInclusive<u16>,
     passive_address: Option<Ipv4Addr>,
     active: bool,
@@ -161,6 +162,11 @@ impl Config {
         let wide_transfers = problems.value("--wide-transfers", &args.wide_transfers, None, |value| {
             units::count(value, 0..=limits::WORKERS_MAX).map(Some)
         });
+        let listing_memory = problems.value("--listing-memory", &args.listing_memory, None, |value| {
+            let least = limits::LISTING_PIECE as u64;
+            units::or_off(value, |value| units::size(value, least..=limits::LISTING_MEMORY_MAX))
+                .map(|size| Some(size.unwrap_or(0)))
+        });
         let banner = banner::lines(args.banner.as_deref().unwrap_or(DEFAULT_BANNER));
         let passive_address = args.passive_address.as_deref().map(addresses::passive);
         let config = Self {
@@ -178,6 +184,7 @@ impl Config {
             max_per_user,
             max_unauthenticated,
             wide_transfers,
+            listing_memory,
             passive_ports: passive_ports(&args, workers.unwrap_or(1), &mut problems),
             passive_address: passive_address.and_then(|address| problems.note("--passive-address", address)),
             active: !args.no_active,
@@ -318,7 +325,7 @@ mod tests {
 
     #[test]
     fn good_values_reach_their_accessor() {
-        let cases: [Case; 25] = [
+        let cases: [Case; 26] = [
             ("--workers", |c| c.workers().to_string(), &[("1", "1"), ("10000", "10000")]),
             ("--workers", |c| c.workers_auto().to_string(), &[("auto", "true"), ("1", "false")]),
             ("--memory-limit", |c| format!("{:?}", c.memory_limit()), &[("off", "None"), ("64M", "Some(67108864)")]),
@@ -341,6 +348,11 @@ mod tests {
                 &[("off", "None"), ("32768", "Some(32768)")],
             ),
             ("--wide-transfers", |c| c.wide_transfers().to_string(), &[("0", "0"), ("9", "9"), ("16384", "256")]),
+            (
+                "--listing-memory",
+                |c| c.listing_memory().to_string(),
+                &[("off", "0"), ("64K", "65536"), ("1G", "1073741824")],
+            ),
             (
                 "--passive-ports",
                 |c| format!("{:?}", c.passive_ports()),
@@ -397,6 +409,7 @@ mod tests {
             ("--max-per-ip", &["0", "32769", "no"], sessions.to_owned()),
             ("--max-per-user", &["0", "32769"], sessions.to_owned()),
             ("--wide-transfers", &["-1", "16385", "off"], "a whole number from 0 to 16384".to_owned()),
+            ("--listing-memory", &["0", "63K", "1025M"], "a size from 64K to 1G or off".to_owned()),
             ("--max-unauthenticated", &["0", "32769"], sessions.to_owned()),
             (
                 "--passive-ports",

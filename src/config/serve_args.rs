@@ -92,6 +92,11 @@ pub(super) struct ServeArgs {
     #[argh(option)]
     pub(super) wide_transfers: Option<String>,
 
+    /// memory in which large folders are remembered that were listed before and have not changed, a
+    /// size or off (default: 32K for each worker, at least 64K)
+    #[argh(option)]
+    pub(super) listing_memory: Option<String>,
+
     /// ports for passive data connections, LO-HI, at least as many as workers (default 20000-29999)
     #[argh(option)]
     pub(super) passive_ports: Option<String>,

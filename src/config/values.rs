@@ -101,6 +101,13 @@ impl Config {
         self.wide_transfers.unwrap_or((self.workers / limits::WORKERS_FOR_A_WIDE_TRANSFER).max(1)).min(self.workers)
     }
 
+    /// Bytes in which folders are remembered; 0 for none.
+    #[must_use]
+    pub fn listing_memory(&self) -> usize {
+        let typed = self.listing_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        typed.unwrap_or(self.workers.saturating_mul(limits::LISTING_MEMORY_PER_WORKER).max(limits::LISTING_PIECE))
+    }
+
     /// The ports for passive data connections: at least [`Config::workers`] of them, none of them
     /// 0.
     #[must_use]

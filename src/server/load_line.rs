@@ -190,6 +190,7 @@ impl LoadLine {
             false => (0, (0, 0)),
         };
         let per_session = DESCRIPTORS_PER_SESSION + more_per_session;
+        let watcher = usize::from(config.listing_memory() > 0);
         LoadLine {
             sessions: config.workers(),
             queued: config.queue(),
@@ -199,9 +200,15 @@ impl LoadLine {
                 + config.queue() * (control + SLOT)
                 + config.access().password_checks * files.check_memory
                 + files.bytes()
+                + config.listing_memory()
                 + sweep.0
                 + journal(config),
-            descriptors: config.workers() * per_session + config.queue() + listeners + DESCRIPTORS_SPARE + sweep.1,
+            descriptors: config.workers() * per_session
+                + config.queue()
+                + listeners
+                + watcher
+                + DESCRIPTORS_SPARE
+                + sweep.1,
         }
     }
 
@@ -293,7 +300,7 @@ impl fmt::Display for Overloaded {
                 let (needed, allowed) = (mib(*needed as u64), mib(*allowed));
                 write!(f, "--workers: the worst case is {needed} MiB, but {by} is {allowed} MiB: ")?;
                 match fitting {
-                    0 => write!(f, "no worker fits; raise the limit, or lower --queue"),
+                    0 => write!(f, "no worker fits; raise the limit, or lower --queue or --listing-memory"),
                     fitting => write!(f, "{fitting} workers fit, and --workers auto takes them"),
                 }
             }
@@ -382,6 +389,15 @@ mod tests {
         assert!((UPLOAD_WINDOW - 2 * DATA_RECEIVE_BUFFER..UPLOAD_WINDOW + SEGMENT).contains(&more), "{more}");
         let strangers = data_connection(Some(64 << 20)) - data_connection(Some(63 << 20));
         assert_eq!(strangers, (PASSIVE_BACKLOG_RECEIVING as usize + 1) << 20);
+    }
+
+    #[test]
+    fn what_is_remembered_of_folders_is_counted_whole() {
+        let (off, on) = (load_line("--listing-memory off"), load_line("--listing-memory 64M"));
+        assert_eq!((on.bytes - off.bytes, on.descriptors - off.descriptors), (64 << 20, 1));
+        let (default, twice) = (load_line("--workers 256"), load_line("--workers 512 --listing-memory 8M"));
+        assert_eq!(default.bytes - off.bytes, 8 << 20);
+        assert_eq!(twice.bytes + (8 << 20), load_line("--workers 512").bytes);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::journal::{Journal, Target};
 use crate::proto::reply::Reply;
 use crate::session::{Context, Homes, Members};
 use crate::swap::Swap;
-use crate::vfs::Root;
+use crate::vfs::{KnownFolders, Root};
 use acceptor::{Acceptor, Door};
 use judge::Rules;
 use load_line::{Allowed, Files, LoadLine, Overloaded};
@@ -66,6 +66,7 @@ impl std::error::Error for StartError {}
 /// A server that is ready to run: all threads are there, and clients can connect.
 #[derive(Debug)]
 pub struct Server {
+    context: Arc<Context>,
     reloading: Reloading,
     registry: Arc<Registry>,
     stopping: Arc<Stopping>,
@@ -114,8 +115,9 @@ impl Server {
         };
         let greeting = Swap::new(greeting(config.banner()));
         let windows = Windows::new(config.wide_transfers());
+        let known = known_folders(&config);
         let members = Members::new(homes, config.access().password_checks);
-        let context = Context { greeting, root, ports, windows, networks, members, journal, config };
+        let context = Context { greeting, root, known, ports, windows, networks, members, journal, config };
         start_threads(Arc::new(context), (denied, files), listeners, listening, load_line, signals)
     }
 
@@ -186,10 +188,11 @@ impl Server {
     fn tell_state(&self) {
         let now = Tick::now();
         let mut block = format!(
-            "state: {}\n  {}\n  {}",
+            "state: {}\n  {}\n  {}\n  {}",
             self.load_line,
             self.registry.audit(self.queue.len()),
-            self.registry.counters
+            self.registry.counters,
+            self.context.known
         );
         for view in self.registry.views() {
             if let Some(line) = self.registry.describe(view.index, now) {
@@ -242,6 +245,7 @@ fn start_threads(
     let grace = config.timeouts().grace;
     let reloading = Reloading::new(Arc::clone(&context), denied, files);
     Ok(Server {
+        context,
         reloading,
         registry,
         stopping,
@@ -291,6 +295,14 @@ fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePor
         )));
     }
     Ok(ports)
+}
+
+fn known_folders(config: &Config) -> KnownFolders {
+    let known = KnownFolders::new(config.listing_memory());
+    if config.listing_memory() > 0 && !known.is_on() {
+        log::warn!("--listing-memory: no folder is remembered: the limit is fs.inotify.max_user_instances");
+    }
+    known
 }
 
 fn greeting(banner: &[String]) -> Reply {

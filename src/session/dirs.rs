@@ -89,11 +89,12 @@ impl<S: Seat> Session<'_, S> {
             Err(reply) => return Ok(reply),
         };
         let root = Arc::clone(&self.root);
+        let known = &self.context.known;
         let opening = Reply::new(150, "Here comes the listing.");
         self.transfer(port, &opening, None, &listing.path(), Way::Listing, |sender, work| {
             let Work { data, names, read } = work;
             let mut sink = DataSink::new(sender, data);
-            listing.write(&root, names, read, &mut sink)?;
+            listing.write((&root, known), names, read, &mut sink)?;
             sink.end()
         })
     }
@@ -108,7 +109,7 @@ impl<S: Seat> Session<'_, S> {
         };
         self.control.send_first(213, b"Status follows:")?;
         let Work { names, read, .. } = &mut *self.work;
-        match listing.write(&self.root, names, read, &mut ControlSink(&mut self.control)) {
+        match listing.write((&self.root, &self.context.known), names, read, &mut ControlSink(&mut self.control)) {
             Err(DataError::Stopped(stop)) => {
                 // Whatever is said next, this reply has to end first.
                 let _ = self.control.send(&Reply::new(213, "End of status: it is not complete."));

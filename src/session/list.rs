@@ -1,5 +1,6 @@
 //! Listings: what is to be listed is decided before there is a data connection; then lines are made one
-//! by one and written as they come. Memory does not grow with the folder.
+//! by one and written as they come, from what is remembered of the folder or from the folder itself. Memory does
+//! not grow with the folder.
 
 use super::answer;
 use crate::data::port::DataError;
@@ -8,7 +9,7 @@ use crate::proto::listing::{Entry, Facts, Kind, LISTING_LINE_MAX, Perm, facts_li
 use crate::proto::pathname::{VirtualPath, shown};
 use crate::proto::reply::Reply;
 use crate::session::sink::Sink;
-use crate::vfs::{Fit, Folder, NameBuffer, ReadBuffer, Root, Status, VfsError};
+use crate::vfs::{Fit, Folder, KnownFolders, NameBuffer, ReadBuffer, Recalled, Recorder, Root, Status, VfsError};
 
 /// Entries looked at, and perhaps none of them shown, after which the control connection is heard.
 const BREATH: u32 = 256;
@@ -126,7 +127,7 @@ impl Listing {
     /// What ended the sink, or that the folder can't be read on.
     pub(super) fn write(
         &self,
-        root: &Root,
+        (root, known): (&Root, &KnownFolders),
         names: &mut NameBuffer,
         read: &mut ReadBuffer,
         sink: &mut dyn Sink,
@@ -142,30 +143,15 @@ impl Listing {
         if self.hidden == Hidden::Yes && self.form == Form::Long && pattern.is_none() {
             self.write_dots(root, folder, path, &mut line, sink)?;
         }
-        let keep = |name: &[u8]| match pattern {
-            Some(pattern) => glob::matches(pattern, name),
-            None => self.hidden != Hidden::No || !name.starts_with(b"."),
-        };
-        let mut entries = folder.entries(read).map_err(|_| DataError::Local)?;
         let target = [0; crate::limits::PATH_MAX];
-        let mut emitter = Emitter { listing: self, root, folder, path, line, target, seen: 0, sink };
-        loop {
-            // Reading the names of a large folder takes time as well, in which the client is to be heard.
-            let mut stopped = None;
-            let fit = names.collect(&mut entries, |name| {
-                if stopped.is_none() {
-                    stopped = emitter.breathe().err();
-                }
-                stopped.is_none() && keep(name)
-            });
-            if let Some(error) = stopped {
-                return Err(error);
+        let mut emitter = Emitter { listing: self, root, folder, path, pattern, line, target, seen: 0, sink };
+        // Of a listing of some names, or without their status, nothing is learnt that is worth to be remembered.
+        let whole = pattern.is_none() && self.form != Form::Names;
+        match known.recall(folder, whole) {
+            Recalled::Known(records) => {
+                records.iter().try_for_each(|(name, status)| emitter.emit(name, status).map(drop))
             }
-            let fit = fit.map_err(|_| DataError::Local)?;
-            names.sorted().try_for_each(|name| emitter.emit(name))?;
-            if fit == Fit::Rest {
-                return Ok(());
-            }
+            Recalled::Unknown(recorder) => emitter.read(names, read, recorder),
         }
     }
 
@@ -206,6 +192,7 @@ struct Emitter<'a> {
     root: &'a Root,
     folder: &'a Folder,
     path: &'a VirtualPath,
+    pattern: Option<&'a [u8]>,
     line: Vec<u8>,
     target: [u8; crate::limits::PATH_MAX],
     seen: u32,
@@ -213,18 +200,64 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    /// One entry; one that is gone meanwhile is passed over.
-    fn emit(&mut self, name: &[u8]) -> Result<(), DataError> {
+    /// All entries from the folder itself, in runs of as many as fit the buffer of names.
+    fn read(
+        &mut self,
+        names: &mut NameBuffer,
+        read: &mut ReadBuffer,
+        mut recorder: Recorder<'_>,
+    ) -> Result<(), DataError> {
+        let mut entries = self.folder.entries(read).map_err(|_| DataError::Local)?;
+        loop {
+            // Reading the names of a large folder takes time as well, in which the client is to be heard.
+            let mut stopped = None;
+            let fit = names.collect(&mut entries, |name| {
+                if stopped.is_none() {
+                    stopped = self.breathe().err();
+                }
+                stopped.is_none() && (recorder.wants_all() || self.shows(name))
+            });
+            if let Some(error) = stopped {
+                return Err(error);
+            }
+            let fit = fit.map_err(|_| DataError::Local)?;
+            for name in names.sorted() {
+                let status = self.emit(name, None)?;
+                recorder.note(name, status.as_ref());
+            }
+            if fit == Fit::Rest {
+                break;
+            }
+        }
+        recorder.finish(self.folder);
+        Ok(())
+    }
+
+    /// Whether the listing has this name in it.
+    fn shows(&self, name: &[u8]) -> bool {
+        match self.pattern {
+            Some(pattern) => glob::matches(pattern, name),
+            None => self.listing.hidden != Hidden::No || !name.starts_with(b"."),
+        }
+    }
+
+    /// One entry, if it is shown; one that is gone meanwhile is passed over. Returns its status where that was
+    /// asked for.
+    fn emit(&mut self, name: &[u8], known: Option<Status>) -> Result<Option<Status>, DataError> {
         self.breathe()?;
+        if !self.shows(name) {
+            return Ok(None);
+        }
         if self.listing.form == Form::Names {
             self.line.clear();
             shown(&self.listing.prefix, &mut self.line);
             shown(name, &mut self.line);
-            return self.sink.line(&self.line);
+            return self.sink.line(&self.line).map(|()| None);
         }
-        let Ok(mut status) = self.folder.status(name) else {
-            return Ok(());
+        let Some(found) = known.or_else(|| self.folder.status(name).ok()) else {
+            return Ok(None);
         };
+        let mut status = found;
         let mut target = None;
         if status.kind == Kind::Link {
             match self.listing.form {
@@ -233,7 +266,8 @@ impl Emitter<'_> {
             }
         }
         self.listing.format(&mut self.line, name, &status, target);
-        self.sink.line(&self.line)
+        self.sink.line(&self.line)?;
+        Ok(Some(found))
     }
 
     /// For programs, a link to a file is that file; a link to a folder stays a link, because basic-ftp

@@ -42,7 +42,7 @@ use crate::proto::params::{RepresentationType, RestartMarker};
 use crate::proto::pathname::VirtualPath;
 use crate::proto::reply::Reply;
 use crate::swap::Swap;
-use crate::vfs::{NameBuffer, ReadBuffer, Root};
+use crate::vfs::{KnownFolders, NameBuffer, ReadBuffer, Root};
 use control::{ControlConnection, Input};
 use if_addrs::IfAddr;
 use login::Login;
@@ -59,6 +59,8 @@ pub struct Context {
     pub config: Config,
     /// The served folder.
     pub root: Arc<Root>,
+    /// The folders that were listed before.
+    pub known: KnownFolders,
     /// Who may log in, and what of it is shared by all.
     pub members: Members,
     /// Where transfers and logins are written down.

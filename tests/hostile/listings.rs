@@ -176,6 +176,47 @@ fn twenty_read_a_listing_of_twenty_thousand_slowly() {
     arena.baseline();
 }
 
+/// Each begins a listing and reads none of it, so that it holds what is remembered of the folder, or holds up
+/// that it is written down; after each the folder changes.
+#[test]
+fn what_is_remembered_of_a_folder_is_held_by_those_who_do_not_read_on() {
+    const FILES: usize = 1_500;
+    const READERS: usize = 12;
+    let arena = Arena::open(&["--workers", "16", "--max-unauthenticated", "off", "--listing-memory", "128K"]);
+    let folder = arena.root().join("crowd");
+    std::fs::create_dir(&folder).expect("a folder");
+    for number in 0..FILES {
+        File::create(folder.join(format!("{number:06}.txt"))).expect("a file");
+    }
+    let mut client = arena.login();
+    let whole = |listing: &[u8]| listing.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
+    let mut held = Vec::new();
+    for reader in 0..READERS {
+        // So that what the reader gets is told from memory, every other time.
+        for _ in 0..reader % 2 * 2 {
+            assert_eq!(whole(&client.fetch("MLSD crowd")), FILES + reader);
+        }
+        let mut guest = arena.login();
+        let data = connect_narrow(passive_port(&mut guest));
+        guest.expect("MLSD crowd", "150 ");
+        held.push((guest, data, FILES + reader));
+        File::create(folder.join(format!("new-{reader}"))).expect("a file");
+        assert_eq!(whole(&client.fetch("LIST crowd")), FILES + reader + 1, "the change is seen");
+    }
+    let grown = arena.growth();
+    eprintln!("memory grew by {} KiB beyond what is noise", grown / 1024);
+    assert!(grown < 1024 * 1024, "{grown}");
+    for (mut guest, mut data, least) in held {
+        let mut listing = Vec::new();
+        data.read_to_end(&mut listing).expect("it is not cut off");
+        assert!(guest.reply().starts_with("226 "));
+        // Who had not got far when the folder changed may see what came.
+        assert!((least..=FILES + READERS).contains(&whole(&listing)), "{} of {least}", whole(&listing));
+    }
+    drop(client);
+    arena.baseline();
+}
+
 #[test]
 fn file_names_are_made_to_break_a_listing() {
     let arena = Arena::open(&[]);

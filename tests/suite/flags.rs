@@ -195,7 +195,7 @@ fn a_command_line_that_is_no_command_is_refused_with_2() {
 }
 
 /// Every flag that takes a value.
-const VALUES: [&str; 38] = [
+const VALUES: [&str; 39] = [
     "--listen",
     "--workers",
     "--queue",
@@ -213,6 +213,7 @@ const VALUES: [&str; 38] = [
     "--max-per-user",
     "--max-unauthenticated",
     "--wide-transfers",
+    "--listing-memory",
     "--passive-ports",
     "--passive-address",
     "--accounts",
@@ -255,7 +256,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
     let sizes: &[&str] = &["", "0", "-1", "lots", "OFF"];
     let names: &[&str] = &[""];
     let modes: &[&str] = &["", "8", "1777", "u+x"];
-    let cases: [(&str, &[&str]); 38] = [
+    let cases: [(&str, &[&str]); 39] = [
         ("--listen", &["", "x", "127.0.0.1", "::1:21", "65536", "127.0.0.1:x", "1.2.3:21"]),
         ("--workers", counts),
         ("--queue", counts),
@@ -273,6 +274,7 @@ fn a_malformed_value_is_refused_with_2_and_named_with_its_flag() {
         ("--max-per-user", caps),
         ("--max-unauthenticated", caps),
         ("--wide-transfers", &["", "-1", "16385", "off"]),
+        ("--listing-memory", &["", "0", "63K", "1025M", "none"]),
         ("--passive-ports", &["", "5", "5-", "-5", "0-900", "900-5", "1-65536", "a-b"]),
         ("--passive-address", &["", "10.1", "::1", "0.0.0.0", "1.2.3.4:21"]),
         ("--accounts", names),
@@ -486,6 +488,7 @@ fn help_names_every_flag_with_its_default() {
         "off",
         "half of --workers, plus --queue",
         "one for each 32 workers, at least 1",
+        "32K for each worker, at least 64K",
         "20000-29999",
         "the address to which the client connected",
         "none but the anonymous user",

@@ -14,6 +14,7 @@ mod deadlines;
 mod docs;
 mod flags;
 mod link_local;
+mod listings;
 mod load;
 mod parser;
 mod passwd;

@@ -14,7 +14,7 @@ use plimsoll::proto::command::{Command, Request};
 use plimsoll::proto::reply::Reply;
 use plimsoll::session::{self, Buffers, CapReached, Context, End, Ends, Homes, Members, Seat};
 use plimsoll::swap::Swap;
-use plimsoll::vfs::Root;
+use plimsoll::vfs::{KnownFolders, Root};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, Timespec, mknodat};
 use socket2::SockRef;
@@ -190,6 +190,7 @@ impl Stage {
         Stage {
             context: Context {
                 root,
+                known: KnownFolders::new(config.listing_memory()),
                 members: Members::new(homes, 1),
                 journal: Journal::off(),
                 ports: PassivePorts::new(&config.passive_ports()),

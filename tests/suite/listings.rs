@@ -1,0 +1,139 @@
+//! Listings of large folders, which are told from memory as long as nothing has changed.
+
+use crate::members::bobs;
+use crate::server::{Client, Server, eventually, tree};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+/// A folder with all that can be in one, and more of it than is read at a time.
+fn fill(folder: &Path) {
+    fs::create_dir_all(folder.join("a folder")).expect("a folder");
+    for number in 0..3_000 {
+        fs::write(folder.join(format!("file number {number:04}")), vec![b'x'; number]).expect("a file");
+    }
+    for number in 0..20 {
+        fs::write(folder.join(format!(".hidden-{number}")), "").expect("a file");
+    }
+    symlink("file number 0007", folder.join("link")).expect("a link");
+    symlink("nowhere", folder.join("broken link")).expect("a link");
+    fs::hard_link(folder.join("file number 0008"), folder.join("second name")).expect("a link");
+}
+
+/// How many listings were told from memory.
+fn told(server: &Server) -> usize {
+    let before = server.log().matches("state: load line").count();
+    server.signal("USR1");
+    eventually("the state", || server.log().matches("state: load line").count() > before);
+    let mut line = String::new();
+    eventually("the line of listings", || {
+        let log = server.log();
+        let state = log.rfind("state: load line").map_or("", |at| &log[at..]);
+        line = state.lines().find(|line| line.contains("listings: ")).unwrap_or_default().to_owned();
+        !line.is_empty()
+    });
+    line.trim().split(' ').nth(1).and_then(|count| count.parse().ok()).expect("a number")
+}
+
+const FORMS: [&str; 9] = [
+    "LIST /many",
+    "LIST -a /many",
+    "MLSD /many",
+    "NLST /many",
+    "NLST -a /many",
+    "LIST /many/*7",
+    "NLST /many/.h*",
+    "LIST /many/a*",
+    "NLST /many/no*thing",
+];
+
+fn sorted(listing: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = listing.split(|&byte| byte == b'\n').collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Both clients are told the same, in whatever order.
+fn same(remembering: &mut Client, reading: &mut Client, what: &str) {
+    for form in FORMS {
+        let (told, read) = (remembering.fetch(form), reading.fetch(form));
+        assert!(sorted(&told) == sorted(&read), "{form}, {what}");
+    }
+    assert_eq!(remembering.command("STAT /many").len(), reading.command("STAT /many").len(), "STAT, {what}");
+}
+
+#[test]
+fn what_is_told_from_memory_is_what_is_there() {
+    let (_folder, root) = tree();
+    let many = root.join("many");
+    fill(&many);
+    let (server, plain) = (Server::start(&root, &[]), Server::start(&root, &["--listing-memory", "off"]));
+    let (mut client, mut reading) = (server.login(), plain.login());
+    for round in 0..3 {
+        same(&mut client, &mut reading, &format!("round {round}"));
+    }
+    assert!(told(&server) > 20, "{}", told(&server));
+    assert_eq!(told(&plain), 0);
+
+    // What changes in a file with two names, in a folder, or behind a link is told by nobody.
+    fs::write(many.join("second name"), "now it is longer").expect("a file");
+    File::create(many.join("a folder/new")).expect("a file");
+    same(&mut client, &mut reading, "after a change");
+    same(&mut client, &mut reading, "after a change");
+    let before = told(&server);
+    File::create(many.join("a folder/newer")).expect("a file");
+    same(&mut client, &mut reading, "after one that is not heard of");
+    assert_eq!(told(&server), before + FORMS.len() + 1);
+
+    fs::set_permissions(&many, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut growing = File::options().append(true).open(many.join("file number 0100")).expect("a file");
+    for _ in 0..3 {
+        growing.write_all(b"more").expect("it is written");
+        same(&mut client, &mut reading, "while a file grows");
+    }
+}
+
+#[test]
+fn what_one_session_changes_another_sees_at_once() {
+    let (folder, root) = tree();
+    fill(&root.join("many"));
+    let server = bobs(folder.path(), &root, &["--durable", "off"]);
+    let plain = Server::start(&root, &["--listing-memory", "off"]);
+    let (mut bob, mut client, mut reading) = (server.login_as("bob"), server.login(), plain.login());
+    for _ in 0..2 {
+        client.fetch("MLSD /many");
+    }
+    let mut changed = |bob: &mut Client, what: &str| {
+        bob.expect("NOOP", "200 ");
+        assert!(sorted(&client.fetch("MLSD /many")) == sorted(&reading.fetch("MLSD /many")), "{what}");
+        client.fetch("MLSD /many");
+        let before = told(&server);
+        client.fetch("MLSD /many");
+        assert_eq!(told(&server), before + 1, "after {what} it is told from memory again");
+    };
+    bob.store("STOR /many/new", b"content");
+    changed(&mut bob, "STOR");
+    bob.store("STOR /many/new", b"other content");
+    changed(&mut bob, "STOR over a file");
+    bob.store("APPE /many/new", b" and more");
+    changed(&mut bob, "APPE");
+    bob.expect("REST 3", "350 ");
+    bob.store("STOR /many/new", b"cut");
+    changed(&mut bob, "REST and STOR");
+    let commands = [
+        ("MFMT 20010203040506 /many/new", "213 "),
+        ("SITE CHMOD 600 /many/new", "200 "),
+        ("RNFR /many/new", "350 "),
+        ("RNTO /many/newer", "250 "),
+        ("DELE /many/newer", "250 "),
+        ("MKD /many/made", "257 "),
+        ("RMD /many/made", "250 "),
+    ];
+    for (command, reply) in commands {
+        bob.expect(command, reply);
+        if reply != "350 " {
+            changed(&mut bob, command);
+        }
+    }
+}
