@@ -61,10 +61,10 @@ pub const DATA_BUFFER: usize = 64 * 1024;
 /// name, a larger one in runs of as many names as fit, each in order.
 pub const NAMES_BUFFER: usize = 48 * 1024;
 
-/// Pieces in which `--listing-memory` is given out: a folder of some 2,000 files takes one.
+/// Pieces in which `--listing-memory` is given out: a folder of some 2,500 files takes one.
 pub const LISTING_PIECE: usize = 64 * 1024;
 
-/// `--listing-memory` for each worker: 8 MiB in a pool of 256, some 250,000 files.
+/// `--listing-memory` for each worker: 8 MiB in a pool of 256, some 300,000 files.
 pub const LISTING_MEMORY_PER_WORKER: usize = 32 * 1024;
 
 /// Largest `--listing-memory` in bytes that is believed to be meant.

@@ -148,9 +148,7 @@ impl Listing {
         // Of a listing of some names, or without their status, nothing is learnt that is worth to be remembered.
         let whole = pattern.is_none() && self.form != Form::Names;
         match known.recall(folder, whole) {
-            Recalled::Known(records) => {
-                records.iter().try_for_each(|(name, status)| emitter.emit(name, status).map(drop))
-            }
+            Recalled::Known(records) => records.each(|name, status| emitter.emit(name, status).map(drop)),
             Recalled::Unknown(recorder) => emitter.read(names, read, recorder),
         }
     }

@@ -19,7 +19,7 @@ use super::{Folder, Status};
 use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, LISTING_PIECE};
 use parking_lot::Mutex;
 use pieces::{Piece, Pieces};
-use records::Record;
+use records::Packer;
 pub use records::Records;
 use rustix::fd::BorrowedFd;
 use rustix::fs::fstatfs;
@@ -132,7 +132,7 @@ pub struct Recorder<'a> {
     folders: &'a KnownFolders,
     key: Key,
     job: Job<'a>,
-    record: Record,
+    packer: Packer,
     since: Instant,
 }
 
@@ -153,7 +153,7 @@ enum Job<'a> {
 
 impl<'a> Recorder<'a> {
     fn new(folders: &'a KnownFolders, key: Key, job: Job<'a>) -> Self {
-        Self { folders, key, job, record: Record::default(), since: Instant::now() }
+        Self { folders, key, job, packer: Packer::default(), since: Instant::now() }
     }
 
     /// Before anything is read.
@@ -177,7 +177,7 @@ impl<'a> Recorder<'a> {
         if let Job::None = self.job {
             return;
         }
-        let packed = self.record.pack(name, status, self.key.0);
+        let packed = self.packer.pack(name, status, self.key.0);
         let noted = match (&mut self.job, packed) {
             (Job::Count { entries, bytes }, Some(record)) => {
                 *entries += 1;
@@ -253,6 +253,7 @@ mod tests {
     use crate::vfs::{Fit, NameBuffer, ReadBuffer};
     use proptest::prelude::*;
     use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, openat};
+    use std::convert::Infallible;
     use std::fs::{self, File, FileTimes, OpenOptions};
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -303,6 +304,15 @@ mod tests {
         }
     }
 
+    fn entries(records: &Records) -> Listed {
+        let mut entries = Vec::new();
+        let Ok(()) = records.each(|name, status| {
+            entries.push((name.to_vec(), status));
+            Ok::<_, Infallible>(())
+        });
+        entries
+    }
+
     fn write_down(mut recorder: Recorder<'_>, folder: &Folder) -> Listed {
         let listed = truth(folder);
         for (name, status) in &listed {
@@ -318,7 +328,10 @@ mod tests {
         match known.recall(&folder, true) {
             Recalled::Known(records) => {
                 let status = |name: &[u8], status: Option<Status>| status.or_else(|| folder.status(name).ok());
-                (true, records.iter().map(|(name, known)| (name.to_vec(), status(name, known))).collect())
+                (
+                    true,
+                    entries(&records).into_iter().map(|(name, known)| (name.clone(), status(&name, known))).collect(),
+                )
             }
             Recalled::Unknown(recorder) => (false, write_down(recorder, &folder)),
         }
@@ -455,7 +468,7 @@ mod tests {
         fill(small.path(), KNOWN_ENTRIES_MIN - 1);
         let large = tempfile::tempdir().unwrap();
         for number in 0..1_000 {
-            File::create(large.path().join(format!("{number:0200}"))).unwrap();
+            File::create(large.path().join(format!("{number:04}{}", "x".repeat(200)))).unwrap();
         }
         let known = KnownFolders::new(2 * LISTING_PIECE);
         for path in [small.path(), large.path()] {
@@ -534,12 +547,12 @@ mod tests {
         list(&known, served.path());
         list(&known, served.path());
         let Recalled::Known(held) = known.recall(&open(served.path()), true) else { panic!("not known") };
-        let before: Vec<Vec<u8>> = held.iter().map(|(name, _)| name.to_vec()).collect();
+        let before = entries(&held);
         fs::write(served.path().join("new"), "").unwrap();
         for _ in 0..3 {
             assert_eq!(list(&known, served.path()), (false, truth(&open(served.path()))));
         }
-        assert_eq!(held.iter().map(|(name, _)| name.to_vec()).collect::<Vec<_>>(), before);
+        assert_eq!(entries(&held), before);
         drop(held);
         // What was given up leaves no note; it is listed twice again.
         list(&known, served.path());
