@@ -1,5 +1,8 @@
 """What is measured: each stage has a server of its own, each step of it is some work and the figures of it."""
 
+import contextlib
+import os
+import threading
 import time
 
 from clients import Crowd, leave_waiting, load, waiting
@@ -32,7 +35,9 @@ def stages(env):
                 "logon1": lambda e, s, _: sessions(load(e, s, "small", 1, "logon", e.seconds), "logon"),
                 "logon16": lambda e, s, _: sessions(load(e, s, "small", 16, "logon", e.seconds), "logon"),
                 "small8": lambda e, s, _: sessions(load(e, s, "small", 8, "fetch", e.seconds)),
+                "listnew": lambda e, s, _: listing(e, s, "many/", MANY, changing=True),
                 "list": lambda e, s, _: listing(e, s, "many/", MANY),
+                "listhugenew": lambda e, s, before: list_huge(e, s, before, changing=True),
                 "listhuge": list_huge,
             },
         ),
@@ -70,8 +75,29 @@ def big(env, server, clients, pinned=False):
     }
 
 
-def listing(env, server, path, files, most=None):
-    with server.usage.watch() as watch:
+class Changing:
+    """A folder in which something changes all the time: far more often than it is listed."""
+
+    def __init__(self, folder):
+        self.file = f"{folder}/{min(os.listdir(folder))}"
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over.wait(0.001):
+            os.utime(self.file)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def listing(env, server, path, files, most=None, changing=False):
+    change = Changing(f"{env.root}/{path}") if changing else contextlib.nullcontext()
+    with server.usage.watch() as watch, change:
         figures = load(env, server, path, 1, "list", env.seconds, sessions=most)
     if figures["received_bytes"] < figures["succeeded"] * files * 30:
         raise RuntimeError("the listing is cut short")
@@ -83,11 +109,15 @@ def listing(env, server, path, files, most=None):
     }
 
 
-def list_huge(env, server, before):
-    """Three listings at most: they may take seconds each."""
-    out = listing(env, server, "huge/", HUGE, most=3)
-    if "list.cpu" in before:
-        out["growth"] = out["cpu"] / HUGE / (before["list.cpu"] / MANY)
+def list_huge(env, server, before, changing=False):
+    """Three listings at most: they may take seconds each. One before them is not counted, where nothing changes: a
+    server may learn from it."""
+    if not changing:
+        listing(env, server, "huge/", HUGE, most=1)
+    out = listing(env, server, "huge/", HUGE, most=3, changing=changing)
+    small = before.get("listnew.cpu" if changing else "list.cpu")
+    if small:
+        out["growth"] = out["cpu"] / HUGE / (small / MANY)
     return out
 
 
