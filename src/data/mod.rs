@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod fake_watch;
+mod flow;
 pub mod pace;
 pub mod passive;
 pub mod port;

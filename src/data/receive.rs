@@ -3,58 +3,52 @@
 //! Nothing here opens, names or writes anything; it takes bytes, tells the pulse how many, and waits in
 //! [`super::wait`] alone. Stalls and slow peers are the reaper's business.
 
-use super::pace::{Pace, Turn};
+use super::flow::{Flow, Way};
+use super::pace::Pace;
 use super::port::{DataConnection, DataError};
 use super::pulse::{Phase, Tick};
-use super::wait::{Watch, check, glance, hold, quiet_until, wait};
-use crate::limits::{END_LOOK, UNHEARD_MAX};
-use rustix::event::PollFlags;
+use super::wait::{Watch, glance, quiet_until};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use std::os::fd::AsFd;
+use std::time::Duration;
 
-/// The open data connection of one transfer to the server, with the control connection that is heard
-/// meanwhile.
+/// The open data connection of one transfer, over which is received.
 pub struct Incoming<'a> {
-    connection: &'a DataConnection,
-    watch: &'a mut dyn Watch,
-    pace: Option<&'a Pace>,
-    unheard: u64,
+    flow: Flow<'a>,
+    /// When the client ended it.
+    ended: Tick,
 }
 
 impl<'a> Incoming<'a> {
     /// Begins to receive, no faster than `pace` lets it.
     pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, pace: Option<&'a Pace>) -> Self {
-        watch.pulse().untaken(0);
-        watch.pulse().enter(Phase::Transfer, Tick::NEVER);
-        Incoming { connection, watch, pace, unheard: 0 }
+        Incoming { flow: Flow::begin(connection, watch, pace, Way::In), ended: Tick::NEVER }
     }
 
     /// Receives some bytes into `buffer`, which must not be empty, and returns how many. `0` is the end: the
-    /// client has closed its side of the data connection in order, and is still there, or has said QUIT.
+    /// client has closed its side of the data connection in order. Whether that is the end of the file as
+    /// well, [`Incoming::confirm_end`] tells.
     ///
     /// # Errors
     /// What ended the transfer. What was received is not whole: the data connection broke
-    /// ([`DataError::Broken`]), the client aborted it, or it has closed its control connection as well, as
-    /// the kernel of one that was killed does ([`super::wait::Stop::ControlLost`]).
+    /// ([`DataError::Broken`]), or the client aborted it, or it has left.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, DataError> {
         loop {
-            let mut turn = self.turn(buffer.len())?;
+            let mut turn = self.flow.turn(buffer.len())?;
             let room = buffer.get_mut(..turn.bytes()).filter(|room| !room.is_empty()).ok_or(DataError::Local)?;
-            match recv(self.connection, room, RecvFlags::DONTWAIT) {
+            match recv(self.flow.connection, room, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
-                    drop(turn);
-                    quiet_until(self.watch, Tick::now().after(END_LOOK))?;
+                    self.ended = Tick::now();
                     return Ok(0);
                 }
                 Ok((count, _)) => {
                     turn.spend(count);
-                    self.count(count as u64)?;
+                    self.flow.count(count as u64)?;
                     return Ok(count);
                 }
                 Err(Errno::AGAIN) => {
                     drop(turn);
-                    self.wait()?;
+                    self.flow.wait()?;
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(DataError::Broken),
@@ -62,30 +56,17 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// How much of `want` bytes may be received now; with a pace, once some are there and it is their turn.
-    fn turn(&mut self, want: usize) -> Result<Turn<'a>, DataError> {
-        let Some(pace) = self.pace else { return Ok(Turn::free(want)) };
-        self.wait()?;
-        let turn = pace.turn(Tick::now(), want);
-        hold(self.watch, turn.at())?;
-        Ok(turn)
-    }
-
-    fn count(&mut self, bytes: u64) -> Result<(), DataError> {
-        self.unheard += bytes;
-        self.watch.pulse().moved(bytes);
-        // Who never has to wait hears the reaper all the same.
-        check(self.watch.pulse())?;
-        if self.unheard >= UNHEARD_MAX {
-            self.unheard = 0;
-            glance(self.watch)?;
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self) -> Result<(), DataError> {
-        self.unheard = 0;
-        Ok(wait(self.watch, self.connection.as_fd(), PollFlags::IN, Tick::NEVER)?)
+    /// Waits until this long after the end of the data connection for the end of the control connection, and then
+    /// looks once more, however late it is: a client that is killed ends both. One that sends something on the
+    /// control connection is not believed any sooner, for it may have sent that before it was killed; one that has
+    /// said QUIT may leave.
+    ///
+    /// # Errors
+    /// What was received is not whole: the client has left ([`super::wait::Stop::ControlLost`]), or aborted it.
+    pub fn confirm_end(&mut self, look: Duration) -> Result<(), DataError> {
+        self.flow.watch.pulse().enter(Phase::Transfer, Tick::NEVER);
+        quiet_until(self.flow.watch, self.ended.after(look))?;
+        Ok(glance(self.flow.watch)?)
     }
 }
 
@@ -95,6 +76,7 @@ mod tests {
     use super::super::pulse::Reason;
     use super::super::wait::Stop;
     use super::*;
+    use crate::limits::END_LOOK;
     use std::io::Write;
     use std::net::{Shutdown, TcpStream};
     use std::time::{Duration, Instant};
@@ -121,7 +103,7 @@ mod tests {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match incoming.receive(&mut buffer)? {
-                0 => return Ok(received),
+                0 => return incoming.confirm_end(END_LOOK).map(|()| received),
                 count => received.extend_from_slice(&buffer[..count]),
             }
         }
@@ -205,8 +187,24 @@ mod tests {
         let Both { connection, mut watch, data, control: _control } = both();
         drop(data);
         let start = Instant::now();
-        all(&connection, &mut watch, None).unwrap();
-        assert!(start.elapsed() >= END_LOOK / 2, "{:?}", start.elapsed());
+        let mut incoming = Incoming::new(&connection, &mut watch, None);
+        assert_eq!(incoming.receive(&mut [0]).unwrap(), 0);
+        incoming.confirm_end(Duration::from_millis(50)).unwrap();
+        // The clock of ticks has milliseconds.
+        assert!(start.elapsed() >= Duration::from_millis(48), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_client_that_leaves_later_is_seen_to_have_left_by_the_last_look() {
+        let Both { connection, mut watch, data, control } = both();
+        drop(data);
+        let mut incoming = Incoming::new(&connection, &mut watch, None);
+        assert_eq!(incoming.receive(&mut [0]).unwrap(), 0);
+        // The disk takes longer than is looked for.
+        std::thread::sleep(Duration::from_millis(2));
+        drop(control);
+        let outcome = incoming.confirm_end(Duration::from_millis(1)).map(|()| Vec::new());
+        assert_stopped(&outcome, Stop::ControlLost);
     }
 
     #[test]

@@ -1,35 +1,26 @@
 //! Sending over an open data connection: a file as it is, a file in ASCII, or lines.
 //!
 //! Nothing here opens, names or ends anything; it moves bytes, tells the pulse how many, and waits in
-//! [`wait`] alone. Stalls and slow peers are the reaper's business.
+//! [`super::wait`] alone. Stalls and slow peers are the reaper's business.
 
-use super::pace::{Pace, Turn};
+use super::flow::{Flow, Way};
+use super::pace::Pace;
 use super::port::{DataConnection, DataError};
-use super::pulse::{Phase, Tick};
-use super::tcp::unacknowledged;
-use super::wait::{Stop, Watch, check, glance, hold, wait};
-use crate::limits::{SENDFILE_CHUNK, TAKEN_EVERY, UNHEARD_MAX};
+use super::wait::{Watch, glance};
+use crate::limits::SENDFILE_CHUNK;
 use crate::proto::ascii;
-use rustix::event::PollFlags;
 use rustix::fs::sendfile;
 use rustix::io::{Errno, pread};
 use rustix::net::{SendFlags, send};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-/// The open data connection of one transfer, with the control connection that is heard meanwhile.
-pub struct Outgoing<'a> {
-    connection: &'a DataConnection,
-    watch: &'a mut dyn Watch,
-    pace: Option<&'a Pace>,
-    unheard: u64,
-}
+/// The open data connection of one transfer, over which is sent.
+pub struct Outgoing<'a>(Flow<'a>);
 
 impl<'a> Outgoing<'a> {
     /// Begins to send, no faster than `pace` lets it.
     pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, pace: Option<&'a Pace>) -> Self {
-        watch.pulse().untaken(0);
-        watch.pulse().enter(Phase::Transfer, Tick::NEVER);
-        Outgoing { connection, watch, pace, unheard: 0 }
+        Outgoing(Flow::begin(connection, watch, pace, Way::Out))
     }
 
     /// Sends `file` from `offset` to `end` as it is.
@@ -40,15 +31,15 @@ impl<'a> Outgoing<'a> {
         let mut position = offset;
         while position < end {
             let chunk = usize::try_from(end - position).unwrap_or(SENDFILE_CHUNK).min(SENDFILE_CHUNK);
-            let mut turn = self.turn(chunk)?;
+            let mut turn = self.0.turn(chunk)?;
             let before = position;
-            match sendfile(self.connection, file, Some(&mut position), turn.bytes()) {
+            match sendfile(self.0.connection, file, Some(&mut position), turn.bytes()) {
                 Ok(0) => return Err(DataError::Local),
                 Ok(count) => {
                     turn.spend(count);
-                    self.count(position - before)?;
+                    self.0.count(position - before)?;
                 }
-                Err(Errno::AGAIN) => self.wait()?,
+                Err(Errno::AGAIN) => self.0.wait()?,
                 Err(Errno::INTR) => {}
                 // Some file systems can't feed sendfile.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.copy(file, position, end, buffer),
@@ -97,15 +88,15 @@ impl<'a> Outgoing<'a> {
     /// What ended the transfer.
     pub fn bytes(&mut self, mut bytes: &[u8]) -> Result<(), DataError> {
         while !bytes.is_empty() {
-            let mut turn = self.turn(bytes.len())?;
+            let mut turn = self.0.turn(bytes.len())?;
             let piece = bytes.get(..turn.bytes()).unwrap_or(bytes);
-            match send(self.connection, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(self.0.connection, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => {
                     turn.spend(count);
                     bytes = bytes.get(count..).unwrap_or_default();
-                    self.count(count as u64)?;
+                    self.0.count(count as u64)?;
                 }
-                Err(Errno::AGAIN) => self.wait()?,
+                Err(Errno::AGAIN) => self.0.wait()?,
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(DataError::Broken),
             }
@@ -118,7 +109,7 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// What ends the transfer.
     pub fn breathe(&mut self) -> Result<(), DataError> {
-        Ok(glance(self.watch)?)
+        Ok(glance(self.0.watch)?)
     }
 
     fn read(&self, file: BorrowedFd<'_>, buffer: Option<&mut [u8]>, position: u64) -> Result<usize, DataError> {
@@ -126,44 +117,6 @@ impl<'a> Outgoing<'a> {
             // It was longer when the transfer began: what was promised can't be sent.
             Ok(0) | Err(_) => Err(DataError::Local),
             Ok(read) => Ok(read),
-        }
-    }
-
-    /// How much of `want` bytes may be sent now; with a pace, once there is room for them and it is their
-    /// turn. A turn is taken only by those who can use it.
-    fn turn(&mut self, want: usize) -> Result<Turn<'a>, DataError> {
-        let Some(pace) = self.pace else { return Ok(Turn::free(want)) };
-        self.wait()?;
-        let turn = pace.turn(Tick::now(), want);
-        hold(self.watch, turn.at())?;
-        Ok(turn)
-    }
-
-    fn count(&mut self, bytes: u64) -> Result<(), DataError> {
-        self.unheard += bytes;
-        self.watch.pulse().moved(bytes);
-        // Who never has to wait hears the reaper all the same.
-        check(self.watch.pulse())?;
-        if self.unheard >= UNHEARD_MAX {
-            self.unheard = 0;
-            glance(self.watch)?;
-        }
-        Ok(())
-    }
-
-    /// Waits until there is room for more. A slow client makes room in large steps, so what it has taken
-    /// meanwhile is looked at too: it does move.
-    fn wait(&mut self) -> Result<(), DataError> {
-        self.unheard = 0;
-        loop {
-            let until = Tick::now().after(TAKEN_EVERY);
-            match wait(self.watch, self.connection.as_fd(), PollFlags::OUT, until) {
-                Err(Stop::TimedOut) => {
-                    let left = unacknowledged(self.connection.as_fd()).map_err(|_| DataError::Broken)?;
-                    self.watch.pulse().untaken(left as u64);
-                }
-                other => return Ok(other?),
-            }
         }
     }
 }
@@ -181,8 +134,10 @@ fn broken_or_local(error: Errno) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::super::fake_watch::{FakeWatch, tcp_pair};
+    use super::super::wait::Stop;
     use super::*;
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
     const RATE: u64 = 400_000;

@@ -298,6 +298,10 @@ impl Seat for SessionGuard {
         &self.registry.slots[self.index].pulse
     }
 
+    fn neighbours(&self) -> usize {
+        self.registry.table.lock().neighbours(self.index)
+    }
+
     fn transferring(&self, path: Option<&[u8]>) {
         if let Some(slot) = self.registry.slots.get(self.index) {
             slot.note.lock().keep(path.unwrap_or_default());
@@ -406,6 +410,17 @@ mod tests {
         assert!(panicked.join().is_err());
         assert!(first.log_in(UserId::Anonymous, None).is_ok());
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn a_session_knows_how_many_come_from_its_address() {
+        let registry = Arc::new(Registry::new(OPEN));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        let _stranger = admit(&registry, "10.0.0.2").unwrap();
+        let second = admit(&registry, "::ffff:10.0.0.1").unwrap();
+        assert_eq!((first.neighbours(), second.neighbours()), (2, 2));
+        drop(second);
+        assert_eq!(first.neighbours(), 1);
     }
 
     #[test]

@@ -125,11 +125,20 @@ impl Table {
         }
     }
 
+    /// Sessions from the address of this row.
+    pub(super) fn neighbours(&self, index: usize) -> usize {
+        self.addresses.get(index).copied().flatten().map_or(0, |key| self.from(key))
+    }
+
+    fn from(&self, key: AddressKey) -> usize {
+        self.addresses.iter().filter(|&&address| address == Some(key)).count()
+    }
+
     pub(super) fn take(&mut self, key: AddressKey, caps: &Caps) -> Result<(usize, u64), Refusal> {
         if self.stopping {
             return Err(Refusal::Stopping);
         }
-        if caps.per_address.is_some_and(|cap| self.addresses.iter().filter(|&&a| a == Some(key)).count() >= cap) {
+        if caps.per_address.is_some_and(|cap| self.from(key) >= cap) {
             return Err(Refusal::Address);
         }
         let taken = self.addresses.len() - self.free.len();

@@ -11,6 +11,9 @@ pub trait Seat {
     /// The pulse that the reaper watches.
     fn pulse(&self) -> &Pulse;
 
+    /// Sessions from the client's address, this one included, as `--max-per-ip` counts them.
+    fn neighbours(&self) -> usize;
+
     /// Notes what is being transferred, for whoever asks for the state of the server; `None`: nothing.
     fn transferring(&self, path: Option<&[u8]>);
 

@@ -69,6 +69,12 @@ impl Sink<'_> {
         self.upload.write(bytes)
     }
 
+    /// All has come: makes it durable, if it is to be, as far as it can be before it has its name.
+    fn finish(&mut self, durable: bool) -> Result<(), VfsError> {
+        self.pulse.enter(Phase::Work, Tick::NEVER);
+        self.upload.complete(durable)
+    }
+
     /// Asks the disk whether more is free than has to stay free; tells after how many bytes it is to be asked
     /// again: the less there is, the sooner.
     fn ask_for_room(&self) -> Result<u64, VfsError> {
@@ -151,12 +157,16 @@ impl<'a, S: Seat> Session<'a, S> {
         };
         let path = sink.upload.path().clone();
         let mut failure = None;
+        let durable = self.context.config.storing().durable;
+        let look = self.end_look();
         let received = self.receive(port, &opening, &path, |incoming, work| {
             let written = match representation {
                 RepresentationType::Image => image(incoming, work.data, &mut sink),
                 RepresentationType::Ascii => text(incoming, work.data, &mut sink),
             };
-            written.map_err(|ended| match ended {
+            // The disk is at work while the client is looked at, and the last look comes after it.
+            let whole = written.and_then(|()| Ok(sink.finish(durable)?)).and_then(|()| Ok(incoming.confirm_end(look)?));
+            whole.map_err(|ended| match ended {
                 Ended::Data(error) => error,
                 Ended::Here(error) => {
                     failure = Some(error);
@@ -168,7 +178,7 @@ impl<'a, S: Seat> Session<'a, S> {
         self.seat.pulse().enter(Phase::Work, Tick::NEVER);
         let mut stored = None;
         let outcome = match received {
-            Ok(()) => match sink.upload.commit(self.context.config.storing().durable) {
+            Ok(()) => match sink.upload.commit(durable) {
                 Ok(committed) => {
                     stored = Some(committed.path);
                     Ok(())

@@ -10,7 +10,7 @@ use crate::data::receive::Incoming;
 use crate::data::transfer::Outgoing;
 use crate::data::wait::{Stop, Watch, wait_for_reaction};
 use crate::journal::{Direction, Event, Kind};
-use crate::limits::REFUSAL_LOOK;
+use crate::limits::{END_LOOK, END_LOOK_FOR_EACH, END_LOOK_MAX, REFUSAL_LOOK};
 use crate::policy::Subject;
 use crate::proto::params::RepresentationType;
 use crate::proto::pathname::{Escaped, VirtualPath};
@@ -19,7 +19,7 @@ use crate::session::Seat;
 use crate::vfs::VfsError;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is known of the transfer that runs, for STAT.
 #[derive(Debug, Clone, Copy, Default)]
@@ -209,6 +209,12 @@ impl<S: Seat> Session<'_, S> {
         send(&mut Outgoing::new(&connection, &mut self.control, pace.as_deref()), self.work)?;
         let rate = self.context.config.min_rate().unwrap_or(0);
         connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
+    }
+
+    /// How long the control connection is looked at when the data connection of an upload has ended.
+    pub(super) fn end_look(&self) -> Duration {
+        let sessions = u32::try_from(self.seat.neighbours()).unwrap_or(u32::MAX);
+        (END_LOOK + END_LOOK_FOR_EACH.saturating_mul(sessions)).min(END_LOOK_MAX)
     }
 
     /// The rate that transfers of this session keep to, if there is one.

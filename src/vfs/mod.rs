@@ -16,6 +16,7 @@ mod folder;
 mod known;
 mod names;
 mod naming;
+mod owner;
 mod place;
 #[cfg(test)]
 mod races;

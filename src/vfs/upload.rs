@@ -10,15 +10,15 @@
 
 use super::change::InPlace;
 use super::naming::{allowed, ended, not_replacing, settle};
+use super::owner::{Owner, give_away};
 use super::place::{set_own_mode, sync_file};
 use super::stake::Left;
 use super::temporary::Temporary;
-use super::{Existing, Free, Reservation, Root, Status, VfsError};
+use super::{Existing, Free, Reservation, Root, VfsError};
 use crate::proto::pathname::VirtualPath;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Gid, Mode, Uid, fchown};
+use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::{Errno, pwrite};
-use rustix::process::geteuid;
 
 /// What an upload has become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub struct Upload {
     began: u64,
     charge: Option<Reservation>,
     failed: Option<VfsError>,
+    completed: bool,
 }
 
 /// What is written to.
@@ -52,9 +53,6 @@ enum Target {
     New { temporary: Temporary, existing: Existing, mode: Mode, owner: Option<Owner> },
     InPlace(InPlace),
 }
-
-/// User and group, where one is to be set.
-type Owner = (Option<Uid>, Option<Gid>);
 
 impl Root {
     /// Begins a new file, which will have `path` as its name once it is committed. `mode` are its permission
@@ -71,19 +69,6 @@ impl Root {
         let mode = allowed(&place, existing, Mode::from_raw_mode(mode & 0o777))?;
         let temporary = Temporary::new(place, self.unnamed)?;
         Ok(Upload::begin(Target::New { temporary, existing, mode, owner: None }, path, 0, 0))
-    }
-
-    /// Tries what [`Upload::set_owner`] asks for: makes a file in the root, gives it away and removes it.
-    ///
-    /// # Errors
-    /// [`VfsError::Denied`] mostly: only root, and who has CAP_CHOWN, may give files away.
-    pub fn try_owner(&self, user: u32, group: u32) -> Result<(), VfsError> {
-        let place = self.place(&VirtualPath::root().join(b"owner").map_err(|_| VfsError::BadName)?)?;
-        let temporary = Temporary::new(place, self.unnamed)?;
-        fchown(temporary.file(), Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
-        // In a folder with the sticky bit only its owner could remove it.
-        fchown(temporary.file(), Some(geteuid()), None)?;
-        Ok(())
     }
 
     /// Begins to change a file in place: links are followed, inside the root. See [`Upload::commit`] for what
@@ -114,7 +99,16 @@ pub enum Offset {
 
 impl Upload {
     fn begin(target: Target, path: &VirtualPath, position: u64, length: u64) -> Self {
-        Self { target, path: path.clone(), position, length, began: length, charge: None, failed: None }
+        Self {
+            target,
+            path: path.clone(),
+            position,
+            length,
+            began: length,
+            charge: None,
+            failed: None,
+            completed: false,
+        }
     }
 
     /// Every byte by which the file grows is taken from `reservation`, which grows as well when it is used up,
@@ -134,6 +128,21 @@ impl Upload {
         let outcome = self.reserve(bytes).and_then(|()| Ok(self.write_all(bytes)?));
         self.failed = outcome.err();
         outcome
+    }
+
+    /// All has been written: a new file has its mode now, and with `durable` it is on the disk when this returns,
+    /// though without its name.
+    ///
+    /// # Errors
+    /// That of the write that failed, or of the sync; nothing can be committed then.
+    pub fn complete(&mut self, durable: bool) -> Result<(), VfsError> {
+        self.check()?;
+        let Target::New { temporary, mode, .. } = &self.target else { return Ok(()) };
+        set_own_mode(temporary.file(), *mode)?;
+        let outcome = if durable { sync_file(temporary.file()) } else { Ok(()) };
+        self.failed = outcome.err().map(VfsError::from);
+        self.completed = true;
+        self.check()
     }
 
     /// Bytes that the file has now.
@@ -182,8 +191,8 @@ impl Upload {
         }
     }
 
-    /// The upload is whole: it gets its name, and what had it is gone. A file that was written from an
-    /// offset on ends with the last byte written. With `durable` all of it is on the disk when this returns.
+    /// The upload is whole, and [complete](Upload::complete) at the latest now: it gets its name, and what had it
+    /// is gone. A file that was written from an offset on ends with the last byte written. With `durable` all of it is on the disk when this returns.
     ///
     /// # Errors
     /// That of the write that failed; [`VfsError::Exists`] or [`VfsError::IsFolder`] for what has got the
@@ -191,13 +200,12 @@ impl Upload {
     /// those of the file system. The old file is then as it was, unless it was the last sync that failed.
     pub fn commit(mut self, durable: bool) -> Result<Committed, VfsError> {
         self.check()?;
+        if !self.completed {
+            self.complete(durable)?;
+        }
         let _changing = self.charge.as_ref().map(Reservation::changing);
         let replaced = match &mut self.target {
-            Target::New { temporary, existing, mode, owner } => {
-                set_own_mode(temporary.file(), *mode)?;
-                if durable {
-                    sync_file(temporary.file())?;
-                }
+            Target::New { temporary, existing, owner, .. } => {
                 let (path, replaced) = settle(temporary, *existing, &self.path)?;
                 give_away(temporary, *owner, &path)?;
                 self.path = path;
@@ -312,18 +320,6 @@ impl Upload {
             Left::Gone(bytes) => charge.spend(0, bytes),
         }
     }
-}
-
-/// Gives a file to its owner when it has its name and its mode: one that is somebody else's can have neither
-/// (fs.protected_hardlinks), unless this process has more rights than to give files away. Where that fails the
-/// file is removed.
-fn give_away(temporary: &mut Temporary, owner: Option<Owner>, path: &VirtualPath) -> Result<(), VfsError> {
-    let Some((user, group)) = owner else { return Ok(()) };
-    let Err(errno) = fchown(temporary.file(), user, group) else { return Ok(()) };
-    temporary.aim_at(path.file_name().unwrap_or_default());
-    let given = Status::of(temporary.file())?;
-    let _ = temporary.place().remove(Some(&given));
-    Err(errno.into())
 }
 
 impl Drop for Upload {

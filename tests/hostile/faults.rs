@@ -186,3 +186,36 @@ fn writing_syncing_and_naming_fail() {
     }
     arena.baseline();
 }
+
+/// A client is killed, and of its two connections the kernel ends the control connection long after the data
+/// connection; but the disk is slow, and the file has no name yet.
+#[test]
+fn a_client_is_seen_to_have_left_while_its_file_is_synced() {
+    let arena = Arena::with_users(BOB, &["--log", "info"]);
+    let path = arena.root().join("a.txt");
+    let workers = kernel::threads(arena.pid(), "worker");
+    for leaves in [true, false] {
+        fs::write(&path, "old").unwrap();
+        let mut bob = arena.login_as("bob");
+        let slow = ["trace=fsync", "inject=fsync:delay_enter=1000000:when=1"];
+        let Some(strace) = Strace::on(&workers, &slow) else {
+            return skip(REQUIRE_TOOLS, "a slow disk: strace(1) is not there, or may not be used");
+        };
+        let mut data = bob.begin_upload("STOR a.txt");
+        data.write_all(b"half of it").unwrap();
+        drop(data);
+        // Longer than the end of the control connection is waited for, and shorter than the disk takes.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        if leaves {
+            drop(bob);
+            eventually("the session to end", || arena.log().contains("/a.txt cut off"));
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+        } else {
+            assert!(bob.reply().starts_with("226 "));
+            assert_eq!(fs::read(&path).unwrap(), b"half of it");
+        }
+        drop(strace);
+        eventually("nothing to be left", || temporaries(arena.root()).is_empty());
+    }
+    arena.baseline();
+}

@@ -123,6 +123,10 @@ impl Seat for Place {
         &self.pulse
     }
 
+    fn neighbours(&self) -> usize {
+        1
+    }
+
     fn transferring(&self, path: Option<&[u8]>) {
         assert!(path.is_none_or(|path| path.starts_with(b"/")));
         self.transfers.store(true, SeqCst);
