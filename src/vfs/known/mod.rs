@@ -5,10 +5,11 @@
 //! says that something in it has changed; the first listing leaves nothing but a note, so that one who looks at
 //! every folder once drives nothing out. What a program does with the system calls for files is heard of before
 //! they return. What is not heard of, such as a file that grows by way of another name it was given meanwhile,
-//! is found after [`KNOWN_FOR`], and where other hosts may write nothing is remembered at all.
+//! is found after [`KNOWN_FOR`](crate::limits::KNOWN_FOR), and where other hosts may write nothing is remembered
+//! at all.
 //!
-//! The memory is fixed at start, and so is the number of folders. Nothing here waits: neither for a lock that is
-//! held while something is read, nor for memory, without which a folder is simply read again.
+//! The memory is fixed at start, and so is the number of folders. Nothing here waits for memory, without which a
+//! folder is simply read again, and no lock is held while a folder is read.
 
 mod pieces;
 mod records;
@@ -197,7 +198,8 @@ impl<'a> Recorder<'a> {
         match std::mem::replace(&mut self.job, Job::None) {
             Job::None => {}
             Job::Count { entries, bytes } => {
-                let fits = bytes <= self.folders.pieces.bytes();
+                // Less than a hundredth of each piece stays empty.
+                let fits = bytes + bytes / 100 <= self.folders.pieces.bytes();
                 if entries >= KNOWN_ENTRIES_MIN && fits && is_local(folder.descriptor()) {
                     self.folders.table.lock().note(self.key);
                 }

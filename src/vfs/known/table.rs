@@ -1,7 +1,7 @@
 //! Which folders are known: a fixed number of slots, each with a watch, and notes of those that were listed once.
 //!
-//! Always behind the lock of its owner. The system calls in here, which ask for reports and end watches, do not
-//! wait.
+//! Always behind the lock of its owner. The system calls in here, which ask for reports and end watches, wait for
+//! nothing but, a millisecond or two, for a watch that is just being begun.
 
 use super::records::Records;
 use super::watcher::{Report, Watch, Watcher};
