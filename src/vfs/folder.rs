@@ -8,7 +8,6 @@ use crate::limits::READ_BUFFER;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{RawDir, SeekFrom, readlinkat_raw, seek};
 use rustix::io::Errno;
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 /// Where names are read into: one for each worker, allocated once.
@@ -43,28 +42,25 @@ impl Default for ReadBuffer {
 #[derive(Debug)]
 pub struct Folder {
     descriptor: OwnedFd,
-    /// Whether the descriptor may no longer be at its start.
-    read: Cell<bool>,
 }
 
 impl Folder {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor, read: Cell::new(false) }
+        Self { descriptor }
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 
-    /// The names in this folder from the first one on, in the order of the file system. A second call
+    /// The names in this folder now, from the first one on, in the order of the file system. A second call
     /// starts again, and spoils what an earlier one still had to give.
     ///
     /// # Errors
-    /// Those of lseek(2), from the second call on.
+    /// Those of lseek(2).
     pub fn entries<'a>(&'a self, buffer: &'a mut ReadBuffer) -> Result<Entries<'a>, VfsError> {
-        if self.read.replace(true) {
-            seek(&self.descriptor, SeekFrom::Start(0))?;
-        }
+        // The first time as well: Btrfs gives what was there when the folder was opened, or was last sought in.
+        seek(&self.descriptor, SeekFrom::Start(0))?;
         Ok(Entries {
             raw: RawDir::new(self.descriptor.as_fd(), buffer.raw),
             name: &mut buffer.name,
@@ -197,6 +193,16 @@ mod tests {
         expected.sort();
         assert_eq!(sorted, expected);
         assert_eq!(all(&folder, &mut buffer), first);
+    }
+
+    #[test]
+    fn the_first_reading_begins_at_the_start_as_it_is_then() {
+        let served = tempfile::tempdir().unwrap();
+        fs::write(served.path().join("file"), "").unwrap();
+        let folder = open(served.path());
+        // Where the descriptor is, or has been, does not count.
+        seek(&folder.descriptor, SeekFrom::End(0)).unwrap();
+        assert_eq!(all(&folder, &mut ReadBuffer::new()), [b"file"]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use crate::members::bobs;
 use crate::server::{Client, Server, eventually, tree};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 /// A folder with all that can be in one, and more of it than is read at a time.
 fn fill(folder: &Path) {
@@ -92,6 +94,70 @@ fn what_is_told_from_memory_is_what_is_there() {
         growing.write_all(b"more").expect("it is written");
         same(&mut client, &mut reading, "while a file grows");
     }
+}
+
+#[test]
+fn what_comes_before_the_data_connection_is_listed_and_not_left_out_of_what_is_remembered() {
+    let (_folder, root) = tree();
+    what_comes_late_is_listed(&root);
+}
+
+/// Btrfs settles when a folder is opened what will be read from it.
+#[test]
+fn what_comes_before_the_data_connection_is_listed_on_btrfs_too() {
+    let (folder, _root) = tree();
+    let (image, at) = (folder.path().join("image"), folder.path().join("mounted"));
+    File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("a file with a hole");
+    fs::create_dir(&at).expect("a folder");
+    let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    let made = done(Command::new("mkfs.btrfs").arg("-q").arg(&image));
+    if !made || !done(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(&at)) {
+        eprintln!("skipped: there is no mkfs.btrfs here, or its file system may not be mounted");
+        return;
+    }
+    let _mounted = Mounted(&at);
+    what_comes_late_is_listed(&at);
+}
+
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+/// A folder is opened when the command comes, and read when there is a data connection.
+fn what_comes_late_is_listed(root: &Path) {
+    let many = root.join("many");
+    fs::create_dir(&many).expect("a folder");
+    for number in 0..200 {
+        File::create(many.join(format!("file {number}"))).expect("a file");
+    }
+    let server = Server::start(root, &[]);
+    let (mut slow, mut other) = (server.login(), server.login());
+    let has = |listing: &[u8], name: &str| String::from_utf8_lossy(listing).contains(&format!(" {name}\r\n"));
+    // From the second one on it is written down.
+    other.fetch("MLSD /many");
+    for name in ["late", "later"] {
+        let port = idle_port(&mut slow);
+        slow.send("MLSD /many");
+        // Answered while the data connection is waited for: so the folder is open.
+        slow.expect("NOOP", "200 ");
+        File::create(many.join(name)).expect("a file");
+        let mut listing = Vec::new();
+        TcpStream::connect(port).expect("a data connection").read_to_end(&mut listing).expect("a listing");
+        assert!(slow.reply().starts_with("150 ") && slow.reply().starts_with("226 "));
+        assert!(has(&listing, name), "{name}: it was there before the folder was read");
+        assert!(has(&other.fetch("MLSD /many"), name), "{name}: it was there before the command");
+    }
+}
+
+/// A passive port to which nobody has connected yet.
+fn idle_port(client: &mut Client) -> SocketAddr {
+    let reply = client.expect("EPSV", "229 ");
+    let port = reply.split('|').nth(3).and_then(|port| port.parse().ok()).expect("a port");
+    SocketAddr::new(client.stream.peer_addr().expect("connected").ip(), port)
 }
 
 #[test]
