@@ -298,11 +298,11 @@ fn passive_ports(config: &Config, listening: &[SocketAddr]) -> Result<PassivePor
 }
 
 fn known_folders(config: &Config) -> KnownFolders {
-    let known = KnownFolders::new(config.listing_memory());
-    if config.listing_memory() > 0 && !known.is_on() {
-        log::warn!("--listing-memory: no folder is remembered: the limit is fs.inotify.max_user_instances");
-    }
-    known
+    KnownFolders::new(config.listing_memory()).unwrap_or_else(|error| {
+        let error = config::plain(&error);
+        log::warn!("--listing-memory: folders can't be watched by inotify(7), and none is remembered: {error}");
+        KnownFolders::off()
+    })
 }
 
 fn greeting(banner: &[String]) -> Reply {

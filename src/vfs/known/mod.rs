@@ -13,22 +13,25 @@
 
 mod pieces;
 mod records;
+mod slot;
 mod table;
 mod watcher;
 
 use super::{Folder, Status};
-use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, LISTING_PIECE};
+use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, LISTING_PIECE, WATCH_COST};
 use parking_lot::Mutex;
 use pieces::{Piece, Pieces};
 use records::Packer;
 pub use records::Records;
 use rustix::fd::BorrowedFd;
 use rustix::fs::fstatfs;
+use slot::{Known, Loan};
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
-use table::{Key, Known, Look, Table};
+use std::time::{Duration, Instant};
+use table::{Key, Look, Table};
 use watcher::Watcher;
 
 /// File systems of which inotify(7) tells all that happens, because nothing but this host's kernel writes there
@@ -70,19 +73,27 @@ pub enum Recalled<'a> {
 }
 
 impl KnownFolders {
-    /// Room for what fits `bytes`, in at most [`KNOWN_FOLDERS`] folders. Where there is no memory, or the kernel
-    /// watches nothing, nothing is ever remembered.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        let watcher = if bytes < LISTING_PIECE { None } else { Watcher::new().ok() };
-        let pieces = Pieces::of(if watcher.is_some() { bytes } else { 0 });
-        Self { watcher, table: Mutex::new(Table::new()), pieces, asked: AtomicU64::new(0), told: AtomicU64::new(0) }
+    /// Room for what fits `bytes`, in at most [`KNOWN_FOLDERS`] folders; without memory nothing is remembered.
+    ///
+    /// # Errors
+    /// Those of inotify(7): no folder can be watched here.
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        if bytes < LISTING_PIECE {
+            return Ok(Self::off());
+        }
+        Ok(Self { watcher: Some(Watcher::new()?), pieces: Pieces::of(bytes), ..Self::off() })
     }
 
-    /// Whether anything will be remembered.
+    /// Nothing is remembered.
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.watcher.is_some()
+    pub fn off() -> Self {
+        Self {
+            watcher: None,
+            table: Mutex::new(Table::new()),
+            pieces: Pieces::of(0),
+            asked: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
     }
 
     /// What is known of a folder. With `whole` the listing is one of everything in it, which may be written
@@ -100,11 +111,11 @@ impl KnownFolders {
                 self.told.fetch_add(1, Relaxed);
                 return Recalled::Known(records);
             }
-            Some((watcher, key, Look::Lent(slot, before))) => {
-                drop(before);
+            Some((watcher, key, Look::Lent(loan, entries, before))) => {
+                before.end(watcher);
                 let records = Records::new(key.0);
-                let mut recorder = Recorder::new(self, key, Job::Write { slot, records, watcher });
-                recorder.begin(folder.descriptor());
+                let mut recorder = Recorder::new(self, key, Job::Write { loan, records, watcher });
+                recorder.begin(folder.descriptor(), entries);
                 recorder
             }
             Some((_, key, Look::New)) if whole => Recorder::new(self, key, Job::Count { entries: 0, bytes: 0 }),
@@ -112,16 +123,20 @@ impl KnownFolders {
         })
     }
 
-    /// One more piece, for which what was asked for least lately is forgotten.
-    fn piece(&self, watcher: &Watcher) -> Option<Piece> {
+    /// One more piece for whoever has this loan, for which what was asked for least lately is forgotten.
+    fn piece(&self, loan: Loan, watcher: &Watcher) -> Option<Piece> {
         for _ in 0..KNOWN_FOLDERS {
             let piece = self.pieces.take();
             if piece.is_some() {
                 return piece;
             }
-            // Bound to a name, so that the table is no longer locked when it is dropped.
-            let forgotten = self.table.lock().forget_oldest(watcher)?;
-            drop(forgotten);
+            let mut table = self.table.lock();
+            if !table.is_lent(loan) {
+                return None;
+            }
+            let forgotten = table.forget_oldest()?;
+            drop(table);
+            forgotten.end(watcher);
         }
         self.pieces.take()
     }
@@ -146,7 +161,7 @@ enum Job<'a> {
         bytes: usize,
     },
     Write {
-        slot: usize,
+        loan: Loan,
         records: Records,
         watcher: &'a Watcher,
     },
@@ -157,13 +172,15 @@ impl<'a> Recorder<'a> {
         Self { folders, key, job, packer: Packer::default(), since: Instant::now() }
     }
 
-    /// Before anything is read.
-    fn begin(&mut self, folder: BorrowedFd<'_>) {
-        let Job::Write { slot, watcher, .. } = self.job else { return };
-        let watch = if is_local(folder) { watcher.watch(folder).ok() } else { None };
-        match watch {
-            Some(watch) => self.folders.table.lock().watched(slot, watch),
-            None => self.give_up(),
+    /// Before anything is read of a folder that had so many entries the last time.
+    fn begin(&mut self, folder: BorrowedFd<'_>, entries: usize) {
+        let Job::Write { loan, watcher, .. } = self.job else { return };
+        let Ok((watch, cost)) = watcher.watch(folder) else { return self.give_up() };
+        let not_kept = self.folders.table.lock().watched(loan, watch);
+        not_kept.end(watcher);
+        if cost > may_cost(entries) {
+            self.folders.table.lock().spare(self.key, Instant::now());
+            self.give_up();
         }
     }
 
@@ -185,7 +202,9 @@ impl<'a> Recorder<'a> {
                 *bytes += record.len();
                 Some(())
             }
-            (Job::Write { records, watcher, .. }, Some(record)) => records.push(record, || self.folders.piece(watcher)),
+            (Job::Write { loan, records, watcher }, Some(record)) => {
+                records.push(record, || self.folders.piece(*loan, watcher))
+            }
             _ => None,
         };
         if noted.is_none() {
@@ -201,13 +220,14 @@ impl<'a> Recorder<'a> {
                 // Less than a hundredth of each piece stays empty.
                 let fits = bytes + bytes / 100 <= self.folders.pieces.bytes();
                 if entries >= KNOWN_ENTRIES_MIN && fits && is_local(folder.descriptor()) {
-                    self.folders.table.lock().note(self.key);
+                    self.folders.table.lock().note(self.key, entries);
                 }
             }
-            Job::Write { slot, records, .. } if records.count() >= KNOWN_ENTRIES_MIN => {
+            Job::Write { loan, records, watcher } if records.count() >= KNOWN_ENTRIES_MIN => {
                 let known = Known { records: Arc::new(records), since: self.since };
                 // What has changed since is reported before the next look.
-                self.folders.table.lock().keep(slot, known);
+                let not_kept = self.folders.table.lock().keep(loan, known);
+                not_kept.end(watcher);
             }
             job @ Job::Write { .. } => {
                 self.job = job;
@@ -217,8 +237,9 @@ impl<'a> Recorder<'a> {
     }
 
     fn give_up(&mut self) {
-        if let Job::Write { slot, watcher, .. } = std::mem::replace(&mut self.job, Job::None) {
-            self.folders.table.lock().give_up(slot, watcher);
+        if let Job::Write { loan, watcher, .. } = std::mem::replace(&mut self.job, Job::None) {
+            let before = self.folders.table.lock().give_up(loan, self.key);
+            before.end(watcher);
         }
     }
 }
@@ -243,6 +264,12 @@ impl fmt::Display for KnownFolders {
     }
 }
 
+/// CPU time that it may take to watch a folder with so many entries.
+fn may_cost(entries: usize) -> Duration {
+    let (any, each) = WATCH_COST;
+    any + each.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX))
+}
+
 fn is_local(folder: BorrowedFd<'_>) -> bool {
     fstatfs(folder).is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| LOCAL.contains(&kind)))
 }
@@ -250,7 +277,7 @@ fn is_local(folder: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{KNOWN_FOR, LISTING_PIECE};
+    use crate::limits::KNOWN_FOR;
     use crate::vfs::tests::{at, roots};
     use crate::vfs::{Fit, NameBuffer, ReadBuffer};
     use proptest::prelude::*;
@@ -262,7 +289,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
     use std::sync::atomic::Ordering::SeqCst;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     type Listed = Vec<(Vec<u8>, Option<Status>)>;
 
@@ -286,7 +313,7 @@ mod tests {
     fn known_folder() -> (tempfile::TempDir, KnownFolders) {
         let served = tempfile::tempdir().unwrap();
         fill(served.path(), KNOWN_ENTRIES_MIN);
-        let known = KnownFolders::new(ROOM);
+        let known = KnownFolders::new(ROOM).unwrap();
         assert!(!list(&known, served.path()).0, "the first listing");
         assert!(!list(&known, served.path()).0, "the second listing");
         (served, known)
@@ -402,7 +429,7 @@ mod tests {
             }),
         ];
         for (what, change) in changes {
-            let (outer, known) = (tempfile::tempdir().unwrap(), KnownFolders::new(ROOM));
+            let (outer, known) = (tempfile::tempdir().unwrap(), KnownFolders::new(ROOM).unwrap());
             let served = outer.path().join("served");
             fs::create_dir(&served).unwrap();
             fill(&served, KNOWN_ENTRIES_MIN);
@@ -445,7 +472,7 @@ mod tests {
         let served = tempfile::tempdir().unwrap();
         fill(served.path(), KNOWN_ENTRIES_MIN);
         fs::create_dir(served.path().join("folder")).unwrap();
-        let known = KnownFolders::new(ROOM);
+        let known = KnownFolders::new(ROOM).unwrap();
         list(&known, served.path());
         list(&known, served.path());
         // Whoever watches the outer folder is not told.
@@ -472,7 +499,7 @@ mod tests {
         for number in 0..1_000 {
             File::create(large.path().join(format!("{number:04}{}", "x".repeat(200)))).unwrap();
         }
-        let known = KnownFolders::new(2 * LISTING_PIECE);
+        let known = KnownFolders::new(2 * LISTING_PIECE).unwrap();
         for path in [small.path(), large.path()] {
             for _ in 0..4 {
                 let folder = open(path);
@@ -481,16 +508,63 @@ mod tests {
             }
         }
         assert_eq!(known.pieces.lent(), 0);
-        assert!(!list(&KnownFolders::new(0), small.path()).0);
+        assert!(!list(&KnownFolders::new(0).unwrap(), small.path()).0);
     }
 
     #[test]
     fn nothing_is_remembered_where_changes_are_not_heard_of() {
         let large = tempfile::tempdir().unwrap();
         assert!(is_local(open(large.path()).descriptor()));
-        for path in ["/proc", "/proc/self/task", "/sys"] {
-            assert!(!is_local(open(Path::new(path)).descriptor()), "{path}");
+        // A folder with an entry for each thread of this process.
+        let path = Path::new("/proc/self/task");
+        let (end, threads) = (AtomicU64::new(0), KNOWN_ENTRIES_MIN + 8);
+        let known = KnownFolders::new(ROOM).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                std::thread::Builder::new()
+                    .stack_size(64 * 1024)
+                    .spawn_scoped(scope, || {
+                        while end.load(SeqCst) == 0 {
+                            std::thread::park_timeout(Duration::from_millis(20));
+                        }
+                    })
+                    .unwrap();
+            }
+            let told: Vec<(bool, usize)> =
+                (0..4).map(|_| list(&known, path)).map(|(told, all)| (told, all.len())).collect();
+            end.store(1, SeqCst);
+            assert!(told.iter().all(|(told, entries)| !told && *entries >= KNOWN_ENTRIES_MIN), "{told:?}");
+        });
+        assert!(!is_local(open(path).descriptor()));
+    }
+
+    #[test]
+    fn the_more_entries_a_folder_has_the_more_it_may_cost_to_watch() {
+        assert_eq!(may_cost(0), WATCH_COST.0);
+        assert_eq!(may_cost(200_000), Duration::from_millis(42));
+        assert!(may_cost(usize::MAX) > Duration::from_secs(1));
+    }
+
+    /// Any client can ask for names that are not there; the kernel remembers each, and goes through all of them
+    /// when the folder begins to be watched.
+    #[test]
+    fn a_folder_that_is_made_dear_to_watch_is_read() {
+        let served = tempfile::tempdir().unwrap();
+        fill(served.path(), KNOWN_ENTRIES_MIN);
+        let folder = open(served.path());
+        for number in 0..400_000 {
+            assert!(folder.status(format!("no-{number}").as_bytes()).is_err());
         }
+        let (_, cost) = Watcher::new().unwrap().watch(folder.descriptor()).unwrap();
+        if cost < may_cost(KNOWN_ENTRIES_MIN) * 2 {
+            eprintln!("skipped: on this file system names that are not there cost nothing: {cost:?}");
+            return;
+        }
+        let known = KnownFolders::new(ROOM).unwrap();
+        for listing in 0..4 {
+            assert!(!list(&known, served.path()).0, "listing {listing}, {cost:?}");
+        }
+        assert!(known.table.lock().is_empty());
     }
 
     #[test]
@@ -505,6 +579,8 @@ mod tests {
         drop(recorder);
         assert_eq!(known.pieces.lent(), 0);
         assert!(known.table.lock().is_empty());
+        // It is as if it had never been listed.
+        list(&known, served.path());
         list(&known, served.path());
         assert!(list(&known, served.path()).0);
     }
@@ -512,7 +588,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_least_lately_makes_room() {
         let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-        let known = KnownFolders::new(2 * LISTING_PIECE);
+        let known = KnownFolders::new(2 * LISTING_PIECE).unwrap();
         for folder in &folders {
             fill(folder.path(), KNOWN_ENTRIES_MIN);
         }
@@ -529,7 +605,7 @@ mod tests {
 
     #[test]
     fn folders_beyond_the_number_that_is_known_take_turns() {
-        let known = KnownFolders::new(2 * KNOWN_FOLDERS * LISTING_PIECE);
+        let known = KnownFolders::new(2 * KNOWN_FOLDERS * LISTING_PIECE).unwrap();
         let folders: Vec<_> = (0..KNOWN_FOLDERS + 2).map(|_| tempfile::tempdir().unwrap()).collect();
         for folder in &folders {
             fill(folder.path(), KNOWN_ENTRIES_MIN);
@@ -545,7 +621,7 @@ mod tests {
     #[test]
     fn memory_that_slow_readers_hold_is_not_taken_from_them() {
         let (served, _) = known_folder();
-        let known = KnownFolders::new(LISTING_PIECE);
+        let known = KnownFolders::new(LISTING_PIECE).unwrap();
         list(&known, served.path());
         list(&known, served.path());
         let Recalled::Known(held) = known.recall(&open(served.path()), true) else { panic!("not known") };

@@ -3,7 +3,9 @@
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 /// Whatever changes the names in a folder, or what a listing tells of a file in it, done by whatever program on
 /// this host. The kernel tells of one change and then looks away, so that nothing queues up however often a
@@ -15,9 +17,12 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ATTRIB)
     // Who writes by way of memory is not heard of before the file is closed.
     .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::ONESHOT);
+    .union(WatchFlags::ONESHOT)
+    // A watch that somebody else is about to end is not to be had once more.
+    .union(WatchFlags::MASK_CREATE);
+
+/// Where the descriptors of this process have names.
+const OPEN_HERE: &str = "/proc/self/fd";
 
 /// Reports taken at one time: more than there can be of watches of which each reports once, and then its end.
 const REPORTS_MAX: usize = 1024;
@@ -41,22 +46,45 @@ pub(super) enum Report {
     Anything,
 }
 
+impl Report {
+    /// `None` for the end of a watch, which comes after what ended it.
+    fn of(watch: i32, events: ReadFlags) -> Option<Self> {
+        match () {
+            () if events.contains(ReadFlags::QUEUE_OVERFLOW) => Some(Report::Anything),
+            () if events.contains(ReadFlags::IGNORED) => None,
+            () => Some(Report::Changed(Watch(watch))),
+        }
+    }
+}
+
+/// The CPU time of this thread.
+fn spent() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 impl Watcher {
-    /// One that watches nothing yet.
+    /// One that watches nothing yet, but could.
     ///
     /// # Errors
-    /// Those of inotify_init1(2): a user has 128 of them (fs.inotify.max_user_instances).
+    /// Those of inotify_init1(2), of which a user has 128 (fs.inotify.max_user_instances), and of
+    /// [`Watcher::watch`].
     pub(super) fn new() -> Result<Self, Errno> {
-        Ok(Self { descriptor: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)? })
+        let watcher = Self { descriptor: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)? };
+        let tried = add_watch(&watcher.descriptor, OPEN_HERE, CHANGES)?;
+        watcher.end(Watch(tried));
+        Ok(watcher)
     }
 
-    /// Begins to watch a folder, which must not be watched already.
+    /// Begins to watch a folder. The kernel takes some 50 ns for every name in it that it has ever been asked for,
+    /// and remembers those that are not there as well: tells the time as this thread has spent it.
     ///
     /// # Errors
-    /// Those of inotify_add_watch(2), and ENOENT without /proc.
-    pub(super) fn watch(&self, folder: BorrowedFd<'_>) -> Result<Watch, Errno> {
-        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        add_watch(&self.descriptor, path, CHANGES).map(Watch)
+    /// Those of inotify_add_watch(2), EEXIST for a folder that is watched among them, and ENOENT without /proc.
+    pub(super) fn watch(&self, folder: BorrowedFd<'_>) -> Result<(Watch, Duration), Errno> {
+        let path = format!("{OPEN_HERE}/{}", folder.as_raw_fd());
+        let before = spent();
+        let watch = add_watch(&self.descriptor, path, CHANGES).map(Watch)?;
+        Ok((watch, spent().saturating_sub(before)))
     }
 
     /// Watches this folder no longer.
@@ -72,10 +100,11 @@ impl Watcher {
         let mut reader = Reader::new(&self.descriptor, &mut buffer);
         for _ in 0..REPORTS_MAX {
             match reader.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => take(Report::Anything),
-                // The end of a watch, after what ended it.
-                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {}
-                Ok(event) => take(Report::Changed(Watch(event.wd()))),
+                Ok(event) => {
+                    if let Some(report) = Report::of(event.wd(), event.events()) {
+                        take(report);
+                    }
+                }
                 Err(Errno::AGAIN) => return,
                 Err(_) => break,
             }
@@ -108,7 +137,7 @@ mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let watcher = Watcher::new().unwrap();
         let [first, second] =
-            [&one, &other].map(|folder| watcher.watch(File::open(folder.path()).unwrap().as_fd()).unwrap());
+            [&one, &other].map(|folder| watcher.watch(File::open(folder.path()).unwrap().as_fd()).unwrap().0);
         assert_eq!(reports(&watcher), []);
         for number in 0..1_000 {
             fs::write(one.path().join(format!("{number}")), "").unwrap();
@@ -121,10 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn where_reports_are_lost_anything_may_have_changed() {
+        assert_eq!(Report::of(-1, ReadFlags::QUEUE_OVERFLOW), Some(Report::Anything));
+        assert_eq!(Report::of(7, ReadFlags::IGNORED), None);
+        for events in [ReadFlags::MODIFY, ReadFlags::CREATE | ReadFlags::ISDIR, ReadFlags::UNMOUNT] {
+            assert_eq!(Report::of(7, events), Some(Report::Changed(Watch(7))));
+        }
+    }
+
+    #[test]
     fn nothing_is_heard_of_a_watch_that_was_ended() {
         let folder = tempfile::tempdir().unwrap();
         let watcher = Watcher::new().unwrap();
-        let watch = || watcher.watch(File::open(folder.path()).unwrap().as_fd()).unwrap();
+        let watch = || watcher.watch(File::open(folder.path()).unwrap().as_fd()).unwrap().0;
         let first = watch();
         watcher.end(first);
         let second = watch();
@@ -133,6 +171,8 @@ mod tests {
         assert_eq!(reports(&watcher), [Report::Changed(second)]);
         let third = watch();
         assert_eq!(watcher.watches(), 1);
+        let again = watcher.watch(File::open(folder.path()).unwrap().as_fd());
+        assert_eq!(again.err(), Some(Errno::EXIST));
         watcher.end(third);
         assert_eq!(watcher.watches(), 0);
     }

@@ -194,7 +194,7 @@ impl Stage {
         Stage {
             context: Context {
                 root,
-                known: KnownFolders::new(config.listing_memory()),
+                known: KnownFolders::new(config.listing_memory()).expect("inotify"),
                 members: Members::new(homes, 1),
                 journal: Journal::off(),
                 ports: PassivePorts::new(&config.passive_ports()),
