@@ -1,5 +1,5 @@
-//! The acceptor: takes connections, has them admitted, and puts them into the queue; or says at once
-//! why not. It never waits for a client, never spins and never stops before the server does.
+//! The acceptor: takes connections, has them admitted, greets those for whom a worker is free, and puts them
+//! into the queue; or says at once why not. It never waits for a client, never spins and never stops before the server does.
 
 use super::queue::Queue;
 use super::registry::{Refusal, Registry, SessionGuard};
@@ -33,6 +33,8 @@ pub struct Acceptor {
     wake: Arc<Wake>,
     /// Kept so that a process without descriptors can still refuse somebody.
     spare: Option<OwnedFd>,
+    /// What is being said.
+    out: Vec<u8>,
     backoff: Duration,
     logged: Option<Instant>,
 }
@@ -68,7 +70,7 @@ impl Acceptor {
     /// No descriptor could be kept to spare.
     pub fn new(listeners: Vec<Socket>, door: Door, wake: Arc<Wake>) -> std::io::Result<Self> {
         let spare = Some(wake.as_fd().try_clone_to_owned()?);
-        Ok(Acceptor { listeners, door, wake, spare, backoff: Duration::ZERO, logged: None })
+        Ok(Acceptor { listeners, door, wake, spare, out: Vec::new(), backoff: Duration::ZERO, logged: None })
     }
 
     /// Accepts until the registry stops; then empties the queue and closes the listeners.
@@ -152,7 +154,10 @@ impl Acceptor {
             return;
         }
         match self.door.registry.admit(stream, peer, Tick::now().after(self.door.context.config.timeouts().queue)) {
-            Ok(guard) => {
+            Ok(mut guard) => {
+                if self.door.queue.is_awaited() {
+                    self.greet(&mut guard);
+                }
                 // There is room for every slot; it fails only when no worker is left.
                 if let Err(guard) = self.door.queue.put(guard) {
                     self.dismiss(&guard, Reason::Shutdown);
@@ -160,6 +165,21 @@ impl Acceptor {
             }
             Err((stream, refusal)) => self.turn_away(&stream, peer, refusal),
         }
+    }
+
+    /// Greets one for whom a worker is free: while that wakes, the client hears already, and its first command
+    /// may be there when the worker looks. Where nothing could be said the worker greets, or hears why not.
+    fn greet(&mut self, guard: &mut SessionGuard) {
+        self.out.clear();
+        self.door.context.greeting.load().encode(&mut self.out);
+        let Some(stream) = guard.socket() else { return };
+        match said(stream, &self.out) {
+            Said::Nothing => return,
+            // The kernel has no memory for a few lines. The worker finds the session lost.
+            Said::Part => drop(stream.shutdown(Shutdown::Both)),
+            Said::Whole => {}
+        }
+        guard.set_greeted();
     }
 
     fn turn_away(&mut self, stream: &TcpStream, peer: SocketAddr, refusal: Refusal) {
@@ -252,11 +272,28 @@ fn refused(refusal: Refusal) -> Reply {
     }
 }
 
+/// How much of something was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Part,
+    Whole,
+}
+
+/// Says it without waiting.
+fn said(stream: &TcpStream, words: &[u8]) -> Said {
+    match send(stream, words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(count) if count == words.len() => Said::Whole,
+        Ok(count) if count > 0 => Said::Part,
+        Ok(_) | Err(_) => Said::Nothing,
+    }
+}
+
 /// Says one reply without waiting, and ends the connection.
 fn say(stream: &TcpStream, reply: &Reply) {
     let mut out = Vec::new();
     reply.encode(&mut out);
-    let _ = send(stream, &out, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    said(stream, &out);
     let _ = stream.shutdown(Shutdown::Write);
 }
 
@@ -275,6 +312,18 @@ mod tests {
         for error in [Errno::NOBUFS, Errno::NOMEM, Errno::INVAL, Errno::BADF] {
             assert_eq!(remedy(error), Remedy::Pause, "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_told_what_there_is_room_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        assert_eq!(said(&stream, b"220 Here.\r\n"), Said::Whole);
+        let much = vec![b'-'; 64 << 20];
+        assert_eq!(said(&stream, &much), Said::Part);
+        while said(&stream, b"-") != Said::Nothing {}
+        assert_eq!(said(&stream, b"220 Here.\r\n"), Said::Nothing);
     }
 
     #[test]

@@ -50,6 +50,14 @@ impl<T> Queue<T> {
         self.receiver.len()
     }
 
+    /// Whether whoever is put in now finds a worker that sleeps. It stays so for the one who puts: the others
+    /// only take.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let idle = self.idle.lock();
+        self.receiver.is_empty() && !idle.asleep.is_empty()
+    }
+
     /// Puts somebody at the end, and wakes a worker.
     ///
     /// # Errors
@@ -180,6 +188,25 @@ mod tests {
         queue.close();
         let taken: Vec<_> = std::iter::from_fn(|| queue.take(0)).collect();
         assert_eq!(taken, [1, 2, 3], "a closed queue is emptied first");
+    }
+
+    #[test]
+    fn one_is_awaited_where_a_worker_sleeps_and_nobody_else_waits() {
+        let queue = Queue::new(3, 2);
+        assert!(!queue.is_awaited(), "no worker");
+        thread::scope(|scope| {
+            let taken = scope.spawn(|| queue.take(0));
+            until(|| queue.is_awaited());
+            queue.put(1).unwrap();
+            assert_eq!(taken.join().unwrap(), Some(1));
+            assert!(!queue.is_awaited(), "its worker is busy");
+            let taken = scope.spawn(|| queue.take(1));
+            until(|| queue.is_awaited());
+            queue.sender.try_send(3).unwrap();
+            let awaited = queue.is_awaited();
+            queue.close();
+            assert_eq!((taken.join().unwrap(), awaited), (Some(3), false), "another waits");
+        });
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub struct SessionGuard {
     visit: u64,
     socket: Option<Arc<ControlSocket>>,
     ends: Ends,
+    greeted: bool,
 }
 
 /// A login: counts for the user as long as it lives, but no longer than its session has the slot.
@@ -125,6 +126,7 @@ impl Registry {
             visit: number,
             socket: Some(socket),
             ends: Ends { peer, admitted: visit.admitted },
+            greeted: false,
         })
     }
 
@@ -284,6 +286,11 @@ impl SessionGuard {
         self.socket.as_deref().map(|socket| &socket.stream)
     }
 
+    /// The greeting was sent.
+    pub fn set_greeted(&mut self) {
+        self.greeted = true;
+    }
+
     /// The two ends of the control connection.
     #[must_use]
     pub fn ends(&self) -> Ends {
@@ -296,6 +303,10 @@ impl Seat for SessionGuard {
 
     fn pulse(&self) -> &Pulse {
         &self.registry.slots[self.index].pulse
+    }
+
+    fn is_greeted(&self) -> bool {
+        self.greeted
     }
 
     fn neighbours(&self) -> usize {

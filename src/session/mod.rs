@@ -225,7 +225,9 @@ impl<S: Seat> Session<'_, S> {
         // It may have waited in the queue for too long.
         self.control.check()?;
         self.control.set_limit(self.login_until);
-        self.control.send(&self.context.greeting.load())?;
+        if !self.seat.is_greeted() {
+            self.control.send(&self.context.greeting.load())?;
+        }
         let mut first = true;
         loop {
             let reply = match self.next_line(line)? {

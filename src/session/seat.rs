@@ -11,6 +11,9 @@ pub trait Seat {
     /// The pulse that the reaper watches.
     fn pulse(&self) -> &Pulse;
 
+    /// Whether whoever admitted the session has sent the greeting already.
+    fn is_greeted(&self) -> bool;
+
     /// Sessions from the client's address, this one included, as `--max-per-ip` counts them.
     fn neighbours(&self) -> usize;
 

@@ -117,6 +117,27 @@ fn a_logon_and_a_download_stay_within_their_system_calls() {
     assert!(calls + 5 >= LOGON + DOWNLOAD, "{calls} for a download: the budget can be lowered");
 }
 
+/// While a worker wakes, the client is not to wait for its greeting.
+#[test]
+fn whoever_finds_a_free_worker_is_greeted_by_the_thread_that_accepts() {
+    let (folder, root) = tree();
+    let trace = folder.path().join("trace");
+    let Some(server) = traced(&root, &trace) else { return };
+    (0..5).for_each(|_| {
+        logon(&server);
+        // The worker is asleep again.
+        settled(&trace);
+    });
+    let text = std::fs::read_to_string(&trace).expect("strace writes");
+    let threads = |of: &str| -> Vec<&str> {
+        text.lines().filter(|line| line.contains(of)).filter_map(|line| line.split(' ').next()).collect()
+    };
+    let (accepts, greets) = (threads("accept4("), threads("\"220 "));
+    assert!(greets.len() == 5 && greets.iter().all(|thread| accepts.contains(thread)), "{accepts:?}, {greets:?}");
+    let answers = threads("\"331 ");
+    assert!(answers.len() == 5 && !answers.iter().any(|thread| accepts.contains(thread)), "{accepts:?}, {answers:?}");
+}
+
 #[test]
 fn every_thread_waits_for_a_processor_that_is_free() {
     let (_folder, root) = tree();

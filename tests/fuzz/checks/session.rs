@@ -123,6 +123,10 @@ impl Seat for Place {
         &self.pulse
     }
 
+    fn is_greeted(&self) -> bool {
+        false
+    }
+
     fn neighbours(&self) -> usize {
         1
     }
