@@ -79,13 +79,13 @@ pub const KNOWN_ENTRIES_MIN: usize = 128;
 /// Folders that were listed once of which a note is kept: the second listing is worth remembering.
 pub const FOLDERS_NOTED: usize = 256;
 
-/// How long one session may write a folder down before the next may do so instead: a slow client takes a listing
-/// slowly.
+/// How long one session may write a folder down before the next may do so as well: a slow client takes a listing
+/// slowly. Whoever takes longer than [`KNOWN_FOR`] has it in vain.
 pub const LENT_FOR: Duration = Duration::from_secs(2);
 
 /// What it may cost to begin to watch a folder, and for each of its entries: measured, an entry takes 20 to 90 ns.
 /// Names that were asked for and are not there cost as much, and any client can make a million of them.
-pub const WATCH_COST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_nanos(200));
+pub const WATCH_COST: (Duration, Duration) = (Duration::from_millis(5), Duration::from_nanos(200));
 
 /// How long a folder that cost more is read each time.
 pub const DEAR_FOR: Duration = Duration::from_secs(60);

@@ -220,30 +220,67 @@ fn what_is_remembered_of_a_folder_is_held_by_those_who_do_not_read_on() {
     arena.baseline_remembering(1 << 20);
 }
 
-/// One takes a listing so slowly that it is never written down in time; the others are told from memory soon.
-#[test]
-fn a_listing_that_is_taken_slowly_does_not_keep_its_folder_from_being_remembered() {
+/// A server that may remember a folder of 20,000 files, which was listed once.
+fn arena_of_a_crowd() -> Arena {
     let arena = Arena::open(&["--listing-memory", "1M"]);
     let folder = arena.root().join("crowd");
     std::fs::create_dir(&folder).expect("a folder");
     for number in 0..20_000 {
         File::create(folder.join(format!("{number:06}-of-a-crowd.txt"))).expect("a file");
     }
-    let mut client = arena.login();
-    client.fetch("MLSD crowd");
-    let mut slow = arena.login();
+    arena.login().fetch("MLSD crowd");
+    arena
+}
+
+/// Listings that were told from memory.
+fn told(arena: &Arena) -> u32 {
+    let state = arena.state();
+    let (_, line) = state.split_once("listings: ").expect("it is there");
+    line.split(' ').next().and_then(|count| count.parse().ok()).expect("a number")
+}
+
+/// One takes a listing so slowly that it is never written down in time; the others are told from memory soon.
+#[test]
+fn a_listing_that_is_taken_slowly_does_not_keep_its_folder_from_being_remembered() {
+    let arena = arena_of_a_crowd();
+    let (mut client, mut slow) = (arena.login(), arena.login());
     let data = connect_narrow(passive_port(&mut slow));
+    let began = Instant::now();
     slow.expect("MLSD crowd", "150 ");
-    let told = || {
-        let state = arena.state();
-        let (_, line) = state.split_once("listings: ").expect("it is there");
-        line.split(' ').next().and_then(|count| count.parse::<u32>().ok()).expect("a number")
-    };
+    assert_eq!(data.peek(&mut [0]).expect("the first byte"), 1);
     eventually("a listing to be told from memory", || {
         client.fetch("MLSD crowd");
-        told() > 0
+        told(&arena) > 0
     });
+    assert!(began.elapsed() >= Duration::from_secs(2), "the slow one never wrote it down");
     drop((client, data, slow));
+    arena.baseline_remembering(1 << 20);
+}
+
+/// One begins a listing again and again, and takes none to its end.
+#[test]
+fn listings_that_are_given_up_do_not_keep_their_folder_from_being_remembered() {
+    let arena = arena_of_a_crowd();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let finally = Finally(&over);
+        scope.spawn(|| {
+            let mut guest = arena.login();
+            while !over.load(SeqCst) {
+                let data = connect_narrow(passive_port(&mut guest));
+                guest.expect("MLSD crowd", "150 ");
+                assert_eq!(data.peek(&mut [0]).expect("the first byte"), 1);
+                drop(data);
+                assert!(guest.reply().starts_with("426 "));
+            }
+        });
+        let mut client = arena.login();
+        eventually("a listing to be told from memory", || {
+            client.fetch("MLSD crowd");
+            told(&arena) > 0
+        });
+        drop(finally);
+    });
     arena.baseline_remembering(1 << 20);
 }
 

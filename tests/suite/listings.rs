@@ -2,11 +2,12 @@
 
 use crate::members::bobs;
 use crate::server::{Client, Server, eventually, tree};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A folder with all that can be in one, and more of it than is read at a time.
@@ -105,25 +106,63 @@ fn what_comes_before_the_data_connection_is_listed_and_not_left_out_of_what_is_r
 /// Btrfs settles when a folder is opened what will be read from it.
 #[test]
 fn what_comes_before_the_data_connection_is_listed_on_btrfs_too() {
-    let (folder, _root) = tree();
-    let (image, at) = (folder.path().join("image"), folder.path().join("mounted"));
-    File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("a file with a hole");
-    fs::create_dir(&at).expect("a folder");
-    let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-    let made = done(Command::new("mkfs.btrfs").arg("-q").arg(&image));
-    if !made || !done(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(&at)) {
-        eprintln!("skipped: there is no mkfs.btrfs here, or its file system may not be mounted");
-        return;
-    }
-    let _mounted = Mounted(&at);
-    what_comes_late_is_listed(&at);
+    let Some(btrfs) = Mounted::btrfs() else { return };
+    what_comes_late_is_listed(&btrfs.at);
 }
 
-struct Mounted<'a>(&'a Path);
+/// It may have the device and the inodes of the one before it, of whose end inotify(7) does not tell.
+#[test]
+fn a_subvolume_in_the_place_of_another_is_listed() {
+    let Some(btrfs) = Mounted::btrfs() else { return };
+    let (current, next) = (btrfs.at.join("current"), btrfs.at.join("next"));
+    let subvolume = |arguments: &[&OsStr]| {
+        let output = Command::new("btrfs").arg("subvolume").args(arguments).output().expect("btrfs runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    subvolume(&["create".as_ref(), current.as_ref()]);
+    fill(&current);
+    subvolume(&["snapshot".as_ref(), current.as_ref(), next.as_ref()]);
+    fs::write(next.join("file number 0007"), "another length").expect("a file");
+    let (server, plain) = (Server::start(&btrfs.at, &[]), Server::start(&btrfs.at, &["--listing-memory", "off"]));
+    let (mut client, mut reading) = (server.login(), plain.login());
+    for _ in 0..3 {
+        client.fetch("MLSD /current");
+    }
+    assert_eq!(told(&server), 1);
+    let device = || fs::metadata(&current).expect("it is there").dev();
+    let before = device();
+    subvolume(&["delete".as_ref(), current.as_ref()]);
+    subvolume(&["snapshot".as_ref(), next.as_ref(), current.as_ref()]);
+    eprintln!("the same device: {}", before == device());
+    assert!(sorted(&client.fetch("MLSD /current")) == sorted(&reading.fetch("MLSD /current")));
+}
 
-impl Drop for Mounted<'_> {
+/// A file system in a file.
+struct Mounted {
+    at: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// An empty Btrfs, or says why not.
+    fn btrfs() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (image, at) = (folder.path().join("image"), folder.path().join("mounted"));
+        File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("a file with a hole");
+        fs::create_dir(&at).expect("a folder");
+        let done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let made = done(Command::new("mkfs.btrfs").arg("-q").arg(&image));
+        if !made || !done(Command::new("mount").args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(&at)) {
+            eprintln!("skipped: there is no mkfs.btrfs here, or its file system may not be mounted");
+            return None;
+        }
+        Some(Self { at, _folder: folder })
+    }
+}
+
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+        let _ = Command::new("umount").arg("-l").arg(&self.at).output();
     }
 }
 

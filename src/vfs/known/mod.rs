@@ -18,20 +18,20 @@ mod table;
 mod watcher;
 
 use super::{Folder, Status};
-use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, LISTING_PIECE, WATCH_COST};
+use crate::limits::{KNOWN_ENTRIES_MIN, KNOWN_FOLDERS, KNOWN_FOR, LISTING_PIECE, WATCH_COST};
 use parking_lot::Mutex;
 use pieces::{Piece, Pieces};
 use records::Packer;
 pub use records::Records;
 use rustix::fd::BorrowedFd;
-use rustix::fs::fstatfs;
-use slot::{Known, Loan};
+use rustix::fs::{fstatfs, fstatvfs};
+use slot::{Known, Loan, Size};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use table::{Key, Look, Table};
+use table::{Key, Look, Seeker, Table};
 use watcher::Watcher;
 
 /// File systems of which inotify(7) tells all that happens, because nothing but this host's kernel writes there
@@ -101,9 +101,9 @@ impl KnownFolders {
     pub fn recall(&self, folder: &Folder, whole: bool) -> Recalled<'_> {
         self.asked.fetch_add(1, Relaxed);
         let looked = self.watcher.as_ref().and_then(|watcher| {
-            let status = folder.status(b".").ok()?;
-            let key = (status.device, status.inode);
-            let look = self.table.lock().look(key, whole, Instant::now(), watcher);
+            let key = key_of(folder)?;
+            let seeker = Seeker { key, whole, now: Instant::now(), free: self.pieces.bytes() - self.pieces.lent() };
+            let look = self.table.lock().look(seeker, watcher);
             Some((watcher, key, look))
         });
         Recalled::Unknown(match looked {
@@ -111,35 +111,43 @@ impl KnownFolders {
                 self.told.fetch_add(1, Relaxed);
                 return Recalled::Known(records);
             }
-            Some((watcher, key, Look::Lent(loan, entries, before))) => {
+            Some((watcher, key, Look::Lent(loan, size, before))) => {
                 before.end(watcher);
-                let records = Records::new(key.0);
-                let mut recorder = Recorder::new(self, key, Job::Write { loan, records, watcher });
-                recorder.begin(folder.descriptor(), entries);
+                let mut recorder = Recorder::of_loan(self, key, loan, watcher);
+                recorder.begin(folder.descriptor(), size.entries);
                 recorder
             }
+            Some((watcher, key, Look::Joined(loan))) => Recorder::of_loan(self, key, loan, watcher),
             Some((_, key, Look::New)) if whole => Recorder::new(self, key, Job::Count { entries: 0, bytes: 0 }),
-            _ => Recorder::new(self, (0, 0), Job::None),
+            _ => Recorder::new(self, Key::default(), Job::None),
         })
     }
 
-    /// One more piece for whoever has this loan, for which what was asked for least lately is forgotten.
-    fn piece(&self, loan: Loan, watcher: &Watcher) -> Option<Piece> {
-        for _ in 0..KNOWN_FOLDERS {
-            let piece = self.pieces.take();
-            if piece.is_some() {
-                return piece;
+    /// One more piece for whoever has this loan. For one who has it alone what was asked for least lately is
+    /// forgotten.
+    fn piece(&self, loan: Loan, watcher: &Watcher) -> Result<Piece, Refused> {
+        for _ in 0..=KNOWN_FOLDERS {
+            let writers = self.table.lock().writers(loan).ok_or(Refused::NotNow)?;
+            match self.pieces.take() {
+                Some(piece) => return Ok(piece),
+                None if writers > 1 => return Err(Refused::NotNow),
+                None => {
+                    let forgotten = self.table.lock().forget_oldest().ok_or(Refused::TooLarge)?;
+                    forgotten.end(watcher);
+                }
             }
-            let mut table = self.table.lock();
-            if !table.is_lent(loan) {
-                return None;
-            }
-            let forgotten = table.forget_oldest()?;
-            drop(table);
-            forgotten.end(watcher);
         }
-        self.pieces.take()
+        Err(Refused::TooLarge)
     }
+}
+
+/// Why a folder is not written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Another session has done so, or is about to.
+    NotNow,
+    /// It is not to be remembered.
+    TooLarge,
 }
 
 /// Takes down what is found in a folder.
@@ -172,15 +180,23 @@ impl<'a> Recorder<'a> {
         Self { folders, key, job, packer: Packer::default(), since: Instant::now() }
     }
 
+    /// To write a folder down, of which nothing was read yet.
+    fn of_loan(folders: &'a KnownFolders, key: Key, loan: Loan, watcher: &'a Watcher) -> Self {
+        Self::new(folders, key, Job::Write { loan, records: Records::new(key.device), watcher })
+    }
+
     /// Before anything is read of a folder that had so many entries the last time.
     fn begin(&mut self, folder: BorrowedFd<'_>, entries: usize) {
         let Job::Write { loan, watcher, .. } = self.job else { return };
+        if !is_local(folder) {
+            return self.refuse();
+        }
         let Ok((watch, cost)) = watcher.watch(folder) else { return self.give_up() };
         let not_kept = self.folders.table.lock().watched(loan, watch);
         not_kept.end(watcher);
         if cost > may_cost(entries) {
             self.folders.table.lock().spare(self.key, Instant::now());
-            self.give_up();
+            self.refuse();
         }
     }
 
@@ -195,50 +211,67 @@ impl<'a> Recorder<'a> {
         if let Job::None = self.job {
             return;
         }
-        let packed = self.packer.pack(name, status, self.key.0);
+        let packed = self.packer.pack(name, status, self.key.device);
         let noted = match (&mut self.job, packed) {
             (Job::Count { entries, bytes }, Some(record)) => {
                 *entries += 1;
                 *bytes += record.len();
-                Some(())
+                Ok(())
             }
             (Job::Write { loan, records, watcher }, Some(record)) => {
                 records.push(record, || self.folders.piece(*loan, watcher))
             }
-            _ => None,
+            _ => Err(Refused::TooLarge),
         };
-        if noted.is_none() {
-            self.give_up();
+        match noted {
+            Ok(()) => {}
+            Err(Refused::NotNow) => self.give_up(),
+            Err(Refused::TooLarge) => self.refuse(),
         }
     }
 
     /// The folder was read to its end.
     pub fn finish(mut self, folder: &Folder) {
         match std::mem::replace(&mut self.job, Job::None) {
-            Job::None => {}
             Job::Count { entries, bytes } => {
                 // Less than a hundredth of each piece stays empty.
-                let fits = bytes + bytes / 100 <= self.folders.pieces.bytes();
+                let bytes = (bytes + bytes / 100).next_multiple_of(LISTING_PIECE);
+                let fits = bytes <= self.folders.pieces.bytes();
                 if entries >= KNOWN_ENTRIES_MIN && fits && is_local(folder.descriptor()) {
-                    self.folders.table.lock().note(self.key, entries);
+                    self.folders.table.lock().note(self.key, Size { entries, bytes });
                 }
             }
-            Job::Write { loan, records, watcher } if records.count() >= KNOWN_ENTRIES_MIN => {
+            // Not if it took so long that it is out of date.
+            Job::Write { loan, records, watcher }
+                if records.size().entries >= KNOWN_ENTRIES_MIN && self.since.elapsed() < KNOWN_FOR =>
+            {
                 let known = Known { records: Arc::new(records), since: self.since };
                 // What has changed since is reported before the next look.
                 let not_kept = self.folders.table.lock().keep(loan, known);
                 not_kept.end(watcher);
             }
-            job @ Job::Write { .. } => {
+            job => {
+                let small = matches!(&job, Job::Write { records, .. } if records.size().entries < KNOWN_ENTRIES_MIN);
                 self.job = job;
-                self.give_up();
+                if small {
+                    self.refuse();
+                }
             }
         }
     }
 
+    /// It was not written down, and may be the next time.
     fn give_up(&mut self) {
         if let Job::Write { loan, watcher, .. } = std::mem::replace(&mut self.job, Job::None) {
-            let before = self.folders.table.lock().give_up(loan, self.key);
+            let before = self.folders.table.lock().give_up(loan);
+            before.end(watcher);
+        }
+    }
+
+    /// It is not to be written down.
+    fn refuse(&mut self) {
+        if let Job::Write { loan, watcher, .. } = std::mem::replace(&mut self.job, Job::None) {
+            let before = self.folders.table.lock().refuse(loan, self.key);
             before.end(watcher);
         }
     }
@@ -268,6 +301,14 @@ impl fmt::Display for KnownFolders {
 fn may_cost(entries: usize) -> Duration {
     let (any, each) = WATCH_COST;
     any + each.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX))
+}
+
+/// Which folder it is. On Btrfs a subvolume that is deleted and made anew may have the device and the inodes of the
+/// one before it, whose end is not reported.
+fn key_of(folder: &Folder) -> Option<Key> {
+    let status = folder.status(b".").ok()?;
+    let system = fstatvfs(folder.descriptor()).ok()?.f_fsid;
+    Some(Key { device: status.device, inode: status.inode, system })
 }
 
 fn is_local(folder: BorrowedFd<'_>) -> bool {
@@ -483,10 +524,11 @@ mod tests {
     #[test]
     fn nothing_is_told_from_memory_for_ever() {
         let (served, known) = known_folder();
-        let status = open(served.path()).status(b".").unwrap();
-        let watcher = known.watcher.as_ref().unwrap();
-        let look =
-            |after| known.table.lock().look((status.device, status.inode), true, Instant::now() + after, watcher);
+        let (key, watcher) = (key_of(&open(served.path())).unwrap(), known.watcher.as_ref().unwrap());
+        let look = |after| {
+            let seeker = Seeker { key, whole: true, now: Instant::now() + after, free: ROOM };
+            known.table.lock().look(seeker, watcher)
+        };
         assert!(matches!(look(Duration::ZERO), Look::Known(_)));
         assert!(matches!(look(KNOWN_FOR), Look::Lent(..)));
     }
@@ -536,12 +578,18 @@ mod tests {
             assert!(told.iter().all(|(told, entries)| !told && *entries >= KNOWN_ENTRIES_MIN), "{told:?}");
         });
         assert!(!is_local(open(path).descriptor()));
+        // Not even if a note was made when another file system was there.
+        let key = key_of(&open(path)).unwrap();
+        known.table.lock().note(key, Size { entries: KNOWN_ENTRIES_MIN, bytes: LISTING_PIECE });
+        let recalled = known.recall(&open(path), true);
+        assert!(matches!(recalled, Recalled::Unknown(Recorder { job: Job::None, .. })));
+        assert!(known.table.lock().is_empty());
     }
 
     #[test]
     fn the_more_entries_a_folder_has_the_more_it_may_cost_to_watch() {
         assert_eq!(may_cost(0), WATCH_COST.0);
-        assert_eq!(may_cost(200_000), Duration::from_millis(42));
+        assert_eq!(may_cost(200_000), Duration::from_millis(45));
         assert!(may_cost(usize::MAX) > Duration::from_secs(1));
     }
 
@@ -563,6 +611,7 @@ mod tests {
         let known = KnownFolders::new(ROOM).unwrap();
         for listing in 0..4 {
             assert!(!list(&known, served.path()).0, "listing {listing}, {cost:?}");
+            assert_eq!(known.table.lock().dear(), usize::from(listing > 0), "listing {listing}, {cost:?}");
         }
         assert!(known.table.lock().is_empty());
     }
@@ -576,13 +625,74 @@ mod tests {
         recorder.note(b"name", None);
         // Meanwhile another session lists the same folder.
         assert_eq!(list(&known, served.path()), (false, truth(&folder)));
+        assert_eq!((known.pieces.lent(), known.table.lock().known()), (LISTING_PIECE, 0));
         drop(recorder);
         assert_eq!(known.pieces.lent(), 0);
-        assert!(known.table.lock().is_empty());
-        // It is as if it had never been listed.
-        list(&known, served.path());
-        list(&known, served.path());
+        // The next one writes it down, and it does not have to be watched anew.
+        assert_eq!(known.watcher.as_ref().unwrap().watches(), 1);
+        assert!(!list(&known, served.path()).0);
         assert!(list(&known, served.path()).0);
+    }
+
+    #[test]
+    fn whoever_comes_second_stops_to_write() {
+        let (served, known) = known_folder();
+        fs::write(file(served.path(), 1), "changed").unwrap();
+        let folder = open(served.path());
+        let Recalled::Unknown(mut slow) = known.recall(&folder, true) else { panic!("told from memory") };
+        // As if it had taken too long, and another one had done it.
+        let Job::Write { loan, watcher, .. } = &slow.job else { panic!("it is not lent") };
+        let other = Recorder::of_loan(&known, slow.key, *loan, watcher);
+        write_down(other, &folder);
+        assert!(list(&known, served.path()).0);
+        let before = known.pieces.lent();
+        slow.note(b"name", None);
+        assert!(!slow.wants_all());
+        assert_eq!(known.pieces.lent(), before);
+    }
+
+    #[test]
+    fn one_of_several_who_write_drives_nothing_out() {
+        let (served, known) = known_folder();
+        let other = tempfile::tempdir().unwrap();
+        fill(other.path(), KNOWN_ENTRIES_MIN);
+        list(&known, other.path());
+        let folder = open(other.path());
+        let Recalled::Unknown(slow) = known.recall(&folder, true) else { panic!("told from memory") };
+        let Job::Write { loan, watcher, .. } = &slow.job else { panic!("it is not lent") };
+        let seeker =
+            Seeker { key: slow.key, whole: true, now: Instant::now() + crate::limits::LENT_FOR, free: LISTING_PIECE };
+        assert!(matches!(known.table.lock().look(seeker, watcher), Look::Joined(_)));
+        let _all: Vec<Piece> = std::iter::from_fn(|| known.pieces.take()).collect();
+        write_down(Recorder::of_loan(&known, slow.key, *loan, watcher), &folder);
+        assert_eq!(known.table.lock().writers(*loan), Some(1), "it gave up");
+        assert!(list(&known, served.path()).0);
+        // Alone it may.
+        write_down(slow, &folder);
+        assert!(list(&known, other.path()).0 && !list(&known, served.path()).0);
+    }
+
+    #[test]
+    fn what_took_longer_than_it_would_be_told_is_not_kept() {
+        let (served, known) = known_folder();
+        fs::write(file(served.path(), 1), "changed").unwrap();
+        let folder = open(served.path());
+        let Recalled::Unknown(mut recorder) = known.recall(&folder, true) else { panic!("told from memory") };
+        recorder.since = Instant::now().checked_sub(KNOWN_FOR).unwrap();
+        write_down(recorder, &folder);
+        assert_eq!((known.pieces.lent(), known.table.lock().known()), (0, 0));
+        assert!(!list(&known, served.path()).0);
+        assert!(list(&known, served.path()).0);
+    }
+
+    #[test]
+    fn a_folder_that_is_small_now_is_forgotten() {
+        let (served, known) = known_folder();
+        fs::remove_file(file(served.path(), 0)).unwrap();
+        for _ in 0..3 {
+            assert!(!list(&known, served.path()).0);
+        }
+        assert!(known.table.lock().is_empty());
     }
 
     #[test]
@@ -632,9 +742,8 @@ mod tests {
         }
         assert_eq!(entries(&held), before);
         drop(held);
-        // What was given up leaves no note; it is listed twice again.
-        list(&known, served.path());
-        list(&known, served.path());
+        // There is room again.
+        assert!(!list(&known, served.path()).0);
         assert!(list(&known, served.path()).0);
     }
 

@@ -2,7 +2,8 @@
 //! large folder is much like the one before it.
 
 use super::pieces::Piece;
-use crate::limits::NAME_MAX;
+use super::slot::Size;
+use crate::limits::{LISTING_PIECE, NAME_MAX};
 use crate::proto::listing::Kind;
 use crate::vfs::Status;
 
@@ -75,21 +76,27 @@ impl Records {
         Self { device, pieces: Vec::new(), count: 0 }
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.count
+    /// How many there are, and the memory that they take.
+    pub(super) fn size(&self) -> Size {
+        Size { entries: self.count, bytes: self.pieces.len() * LISTING_PIECE }
     }
 
-    /// Adds a packed record; asks for one more piece where it does not fit. `None` if there is none.
-    pub(super) fn push(&mut self, record: &[u8], more: impl FnOnce() -> Option<Piece>) -> Option<()> {
+    /// Adds a packed record; asks for one more piece where it does not fit.
+    ///
+    /// # Errors
+    /// That of `more`: there is none.
+    pub(super) fn push<E>(&mut self, record: &[u8], more: impl FnOnce() -> Result<Piece, E>) -> Result<(), E> {
         if self.pieces.last().is_none_or(|(piece, used)| piece.len() - used < record.len()) {
             self.pieces.push((more()?, 0));
         }
-        let (piece, used) = self.pieces.last_mut()?;
-        piece.get_mut(*used..*used + record.len())?.copy_from_slice(record);
-        *used += record.len();
-        self.count += 1;
-        Some(())
+        if let Some((piece, used)) = self.pieces.last_mut()
+            && let Some(place) = piece.get_mut(*used..*used + record.len())
+        {
+            place.copy_from_slice(record);
+            *used += record.len();
+            self.count += 1;
+        }
+        Ok(())
     }
 
     /// Gives each name to `take`, with the status that is remembered, if one is.
@@ -166,7 +173,6 @@ fn take(rest: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::LISTING_PIECE;
     use crate::vfs::known::pieces::Pieces;
     use proptest::prelude::*;
 
@@ -178,7 +184,7 @@ mod tests {
         let pieces = Pieces::of(bytes);
         let (mut records, mut packer) = (Records::new(7), Packer::default());
         for (name, status) in entries {
-            records.push(packer.pack(name, status.as_ref(), 7)?, || pieces.take())?;
+            records.push(packer.pack(name, status.as_ref(), 7)?, || pieces.take().ok_or(())).ok()?;
         }
         Some(records)
     }
@@ -222,7 +228,8 @@ mod tests {
             (0..10_000).map(|n: u32| (format!("file-{n:06}.txt").into_bytes(), Some(file(5, 6, 7, 0o644)))).collect();
         assert!(records(&entries, LISTING_PIECE).is_none());
         let fits = records(&entries, 2 * LISTING_PIECE).unwrap();
-        assert_eq!((fits.count(), all(&fits)), (10_000, entries));
+        assert_eq!(fits.size(), Size { entries: 10_000, bytes: 2 * LISTING_PIECE });
+        assert_eq!(all(&fits), entries);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Room for one folder in the table of those that are known: free, lent to a session that writes it down, or known.
+//! Room for one folder in the table of those that are known: free, lent to sessions that write it down, or known.
 
 use super::records::Records;
 use super::table::Key;
@@ -20,20 +20,32 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 enum State {
-    /// Being written down; it had so many entries the last time.
+    /// To be written down: whoever is first to come to the end has done it for all.
     Lent {
-        loan: Loan,
+        number: u64,
+        writers: usize,
+        /// When the last of them began.
         since: Instant,
-        entries: usize,
+        /// How large it was the last time.
+        size: Size,
     },
     Known(Known),
 }
 
-/// The right to write down a folder for a slot; it ends when the slot is lent to somebody else.
+/// The right to write down a folder for a slot, which has the same number for all who do so. It is over once the
+/// folder is written down, or the slot is lent anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loan {
     pub(super) slot: usize,
     pub(super) number: u64,
+}
+
+/// How large a folder is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) entries: usize,
+    /// Memory that it takes to remember it.
+    pub(super) bytes: usize,
 }
 
 /// What is in a folder, and since when.
@@ -54,8 +66,10 @@ pub(super) struct Leftover {
 /// What a slot says of its folder.
 pub(super) enum Asked {
     Known(Arc<Records>),
-    /// It had so many entries, and may have changed.
-    Old(usize),
+    /// Nothing yet, but it is watched, and one more may write it down.
+    Watched,
+    /// It was so large, and may have changed.
+    Old(Size),
     Busy,
 }
 
@@ -64,29 +78,42 @@ impl Slot {
         self.folder.as_ref().is_some_and(|(held, _)| *held == key)
     }
 
-    /// What it says at this look.
-    pub(super) fn ask(&mut self, looks: u64, now: Instant) -> Asked {
+    /// What it says at this look, when so much memory is free.
+    pub(super) fn ask(&mut self, looks: u64, now: Instant, free: usize) -> Asked {
+        self.used = looks;
         match &self.folder {
-            Some((_, State::Known(known))) => {
-                self.used = looks;
-                match !self.changed && now.duration_since(known.since) < KNOWN_FOR {
-                    true => Asked::Known(Arc::clone(&known.records)),
-                    false => Asked::Old(known.records.count()),
+            Some((_, State::Known(known))) => match !self.changed && now.duration_since(known.since) < KNOWN_FOR {
+                true => Asked::Known(Arc::clone(&known.records)),
+                false => Asked::Old(known.records.size()),
+            },
+            Some((_, State::Lent { writers, since, size, .. })) => {
+                let lent_for = now.duration_since(*since);
+                match (self.watch.is_some(), *writers) {
+                    _ if self.changed => Asked::Old(*size),
+                    // What is written down now would be too old.
+                    _ if *writers > 0 && lent_for >= KNOWN_FOR => Asked::Old(*size),
+                    (true, 0) => Asked::Watched,
+                    // One of those before is slow, and what the next one needs nobody else has to give.
+                    (true, _) if lent_for >= LENT_FOR && size.bytes <= free => Asked::Watched,
+                    _ => Asked::Busy,
                 }
             }
-            Some((_, State::Lent { entries, .. })) if self.may_go(now) => Asked::Old(*entries),
-            Some((_, State::Lent { .. })) | None => Asked::Busy,
+            None => Asked::Busy,
         }
     }
 
-    /// Whether nobody is writing it down, or takes too long for it.
+    /// Whether it can be had for another folder: nobody is writing this one down, or takes too long for it.
     pub(super) fn may_go(&self, now: Instant) -> bool {
-        !matches!(&self.folder, Some((_, State::Lent { since, .. })) if now.duration_since(*since) < LENT_FOR)
+        let lent = |writers: usize, since: Instant| writers > 0 && now.duration_since(since) < LENT_FOR;
+        !matches!(self.folder, Some((_, State::Lent { writers, since, .. })) if lent(writers, since))
     }
 
-    /// Whether this loan lasts.
-    pub(super) fn is_lent(&self, loan: Loan) -> bool {
-        matches!(&self.folder, Some((_, State::Lent { loan: lent, .. })) if *lent == loan)
+    /// How many sessions write with the loan of this number; `None` where it is over.
+    pub(super) fn writers(&self, number: u64) -> Option<usize> {
+        match &self.folder {
+            Some((_, State::Lent { number: lent, writers, .. })) if *lent == number => Some(*writers),
+            _ => None,
+        }
     }
 
     /// What is known, if anything is.
@@ -97,24 +124,62 @@ impl Slot {
         }
     }
 
+    /// Bytes that are free once it is forgotten; `None` where somebody is being told what is known.
+    pub(super) fn forgettable(&self) -> Option<usize> {
+        self.known().filter(|known| Arc::strong_count(&known.records) == 1).map(|known| known.records.size().bytes)
+    }
+
+    /// Whether something is known, and may be told.
+    pub(super) fn is_of_use(&self) -> bool {
+        self.known().is_some() && !self.changed
+    }
+
     /// Whether nothing is in it.
+    #[cfg(test)]
     pub(super) fn is_free(&self) -> bool {
         self.folder.is_none()
     }
 
     /// Lends it for this folder; gives what was in it.
-    pub(super) fn lend(&mut self, loan: Loan, key: Key, since: Instant, entries: usize) -> Leftover {
+    pub(super) fn lend(&mut self, number: u64, key: Key, since: Instant, size: Size) -> Leftover {
         let before = self.empty();
-        self.folder = Some((key, State::Lent { loan, since, entries }));
-        self.used = loan.number;
+        self.folder = Some((key, State::Lent { number, writers: 1, since, size }));
+        self.used = number;
         before
     }
 
+    /// One more writes it down; gives the number of the loan.
+    pub(super) fn join(&mut self, now: Instant) -> Option<u64> {
+        match &mut self.folder {
+            Some((_, State::Lent { number, writers, since, .. })) => {
+                *writers += 1;
+                *since = now;
+                Some(*number)
+            }
+            _ => None,
+        }
+    }
+
     /// What was written down for it.
-    pub(super) fn keep(&mut self, known: Known) {
+    pub(super) fn keep(&mut self, known: Known) -> Leftover {
+        if self.changed {
+            return Leftover { known: Some(known), ..self.give_up() };
+        }
         if let Some((_, state)) = &mut self.folder {
             *state = State::Known(known);
         }
+        Leftover::default()
+    }
+
+    /// One of those who write it down does so no longer. Without a watch it is of no use to the next.
+    pub(super) fn give_up(&mut self) -> Leftover {
+        if self.watch.is_none() {
+            return self.empty();
+        }
+        if let Some((_, State::Lent { writers, .. })) = &mut self.folder {
+            *writers = writers.saturating_sub(1);
+        }
+        Leftover::default()
     }
 
     /// Makes it free.

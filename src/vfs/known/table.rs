@@ -4,32 +4,51 @@
 //! dropped and ended is handed out as [`Leftover`], for when the table is no longer locked.
 
 use super::records::Records;
-use super::slot::{Asked, Known, Leftover, Loan, Slot};
+use super::slot::{Asked, Known, Leftover, Loan, Size, Slot};
 use super::watcher::{Report, Watch, Watcher};
 use crate::limits::{DEAR_FOLDERS, DEAR_FOR, FOLDERS_NOTED, KNOWN_FOLDERS};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Device and inode of a folder.
-pub(super) type Key = (u64, u64);
+/// A folder: its device, its inode, and the number of its file system, by which one that took the place of another
+/// on the same device differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) system: u64,
+}
 
 /// No key is in two slots.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Vec<Slot>,
-    /// Folders that were listed once with the number of their entries, the newest last.
-    noted: VecDeque<(Key, usize)>,
+    /// Folders that were listed once, and how large they were, the newest last.
+    noted: VecDeque<(Key, Size)>,
     /// Folders that cost too much to watch, and when that was seen, the newest last.
     dear: VecDeque<(Key, Instant)>,
     looks: u64,
 }
 
+/// Who looks for a folder, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seeker {
+    pub(super) key: Key,
+    /// As in [`recall`](super::KnownFolders::recall).
+    pub(super) whole: bool,
+    pub(super) now: Instant,
+    /// Bytes of memory that nobody has.
+    pub(super) free: usize,
+}
+
 /// What one look at the table says.
 pub(super) enum Look {
     Known(Arc<Records>),
-    /// To be written down; so many entries were in it the last time.
-    Lent(Loan, usize, Leftover),
+    /// To be written down, once it is watched; how large it was the last time.
+    Lent(Loan, Size, Leftover),
+    /// To be written down; it is watched already.
+    Joined(Loan),
     /// Not seen before.
     New,
     /// Not to be written down now.
@@ -46,41 +65,46 @@ impl Table {
         }
     }
 
-    /// What is known of a folder at this time; `whole` as in [`recall`](super::KnownFolders::recall).
-    pub(super) fn look(&mut self, key: Key, whole: bool, now: Instant, watcher: &Watcher) -> Look {
+    /// What is known of a folder.
+    pub(super) fn look(&mut self, seeker: Seeker, watcher: &Watcher) -> Look {
+        let Seeker { key, whole, now, free } = seeker;
         self.looks += 1;
         watcher.reports(|report| self.hear(report));
-        let (at, entries) = match self.slots.iter().position(|slot| slot.holds(key)) {
-            Some(at) => match self.slots.get_mut(at).map(|slot| slot.ask(self.looks, now)) {
-                Some(Asked::Known(records)) => return Look::Known(records),
-                Some(Asked::Old(entries)) => (at, entries),
-                Some(Asked::Busy) | None => return Look::Busy,
+        let held = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.holds(key));
+        let (at, size) = match held {
+            Some((at, slot)) => match slot.ask(self.looks, now, free) {
+                Asked::Known(records) => return Look::Known(records),
+                Asked::Watched if whole => {
+                    return slot.join(now).map_or(Look::Busy, |number| Look::Joined(Loan { slot: at, number }));
+                }
+                Asked::Old(size) => (at, size),
+                Asked::Watched | Asked::Busy => return Look::Busy,
             },
             None => match self.noted.iter().find(|(noted, _)| *noted == key) {
                 None => return Look::New,
-                Some(&(_, entries)) => match self.oldest(|slot| slot.may_go(now)) {
-                    Some(at) => (at, entries),
+                Some(&(_, size)) => match self.oldest(|slot| slot.may_go(now)) {
+                    Some(at) => (at, size),
                     None => return Look::Busy,
                 },
             },
         };
-        if !whole || self.is_dear(key, now) {
+        if !whole || self.is_dear(key, now) || free + self.forgettable() < size.bytes {
             return Look::Busy;
         }
-        let loan = Loan { slot: at, number: self.looks };
+        let number = self.looks;
         match self.slots.get_mut(at) {
-            Some(slot) => Look::Lent(loan, entries, slot.lend(loan, key, now, entries)),
+            Some(slot) => Look::Lent(Loan { slot: at, number }, size, slot.lend(number, key, now, size)),
             None => Look::Busy,
         }
     }
 
     fn hear(&mut self, report: Report) {
         let about = |slot: &Slot| match report {
-            Report::Changed(watch) => slot.watch == Some(watch),
+            Report::Changed(watch) | Report::Over(watch) => slot.watch == Some(watch),
             Report::Anything => true,
         };
-        // Of a watch that nobody knows: it may be one that was begun this moment.
-        let nobody = !self.slots.iter().any(about);
+        // A change where a watch is that nobody knows: it may be one that was begun this moment.
+        let nobody = matches!(report, Report::Changed(_)) && !self.slots.iter().any(about);
         for slot in &mut self.slots {
             if about(slot) || (nobody && slot.watch.is_none()) {
                 slot.changed = true;
@@ -88,25 +112,30 @@ impl Table {
         }
     }
 
-    /// The slot that was used least lately, first of all one that is free or of no use any more.
+    /// The slot that was used least lately, first of all one that is of no use.
     fn oldest(&self, which: impl Fn(&Slot) -> bool) -> Option<usize> {
         let slots = self.slots.iter().enumerate().filter(|(_, slot)| which(slot));
-        slots.min_by_key(|(_, slot)| (!slot.is_free() && !slot.changed, slot.used)).map(|(at, _)| at)
+        slots.min_by_key(|(_, slot)| (slot.is_of_use(), slot.used)).map(|(at, _)| at)
     }
 
     /// Forgets what was used least lately, of what nobody is being told.
     pub(super) fn forget_oldest(&mut self) -> Option<Leftover> {
-        let at = self.oldest(|slot| slot.known().is_some_and(|known| Arc::strong_count(&known.records) == 1))?;
+        let at = self.oldest(|slot| slot.forgettable().is_some())?;
         self.slots.get_mut(at).map(Slot::empty)
     }
 
-    /// This folder was listed, has so many entries, and is worth to be remembered.
-    pub(super) fn note(&mut self, key: Key, entries: usize) {
+    /// Bytes of what nobody is being told.
+    fn forgettable(&self) -> usize {
+        self.slots.iter().filter_map(Slot::forgettable).sum()
+    }
+
+    /// This folder was listed, is so large, and is worth to be remembered.
+    pub(super) fn note(&mut self, key: Key, size: Size) {
         self.forget_note(key);
         if self.noted.len() == FOLDERS_NOTED {
             self.noted.pop_front();
         }
-        self.noted.push_back((key, entries));
+        self.noted.push_back((key, size));
     }
 
     fn forget_note(&mut self, key: Key) {
@@ -126,13 +155,13 @@ impl Table {
         self.dear.iter().any(|(dear, seen)| *dear == key && now.duration_since(*seen) < DEAR_FOR)
     }
 
-    /// Whether this loan lasts.
-    pub(super) fn is_lent(&self, loan: Loan) -> bool {
-        self.slots.get(loan.slot).is_some_and(|slot| slot.is_lent(loan))
+    /// How many sessions write this folder down; `None` where this loan is over.
+    pub(super) fn writers(&self, loan: Loan) -> Option<usize> {
+        self.slots.get(loan.slot).and_then(|slot| slot.writers(loan.number))
     }
 
     fn lent(&mut self, loan: Loan) -> Option<&mut Slot> {
-        self.slots.get_mut(loan.slot).filter(|slot| slot.is_lent(loan))
+        self.slots.get_mut(loan.slot).filter(|slot| slot.writers(loan.number).is_some())
     }
 
     /// The folder of a loan is watched from now on. Gives the watch back where the loan has ended.
@@ -149,17 +178,18 @@ impl Table {
     /// What was written down with a loan.
     pub(super) fn keep(&mut self, loan: Loan, known: Known) -> Leftover {
         match self.lent(loan) {
-            Some(slot) => {
-                slot.keep(known);
-                Leftover::default()
-            }
+            Some(slot) => slot.keep(known),
             None => Leftover { watch: None, known: Some(known) },
         }
     }
 
-    /// Nothing was written down with a loan: the folder has to be listed whole before it is tried again, so that
-    /// nobody has it watched in vain again and again.
-    pub(super) fn give_up(&mut self, loan: Loan, key: Key) -> Leftover {
+    /// Nothing was written down with a loan. The folder stays watched, so that it costs nothing to try again.
+    pub(super) fn give_up(&mut self, loan: Loan) -> Leftover {
+        self.lent(loan).map(Slot::give_up).unwrap_or_default()
+    }
+
+    /// The folder of a loan is not to be remembered: it has to be listed whole before it is tried again.
+    pub(super) fn refuse(&mut self, loan: Loan, key: Key) -> Leftover {
         match self.lent(loan).map(Slot::empty) {
             Some(before) => {
                 self.forget_note(key);
@@ -179,30 +209,47 @@ impl Table {
     pub(super) fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.watch.is_none() && slot.is_free())
     }
+
+    /// How many folders cost too much to watch.
+    #[cfg(test)]
+    pub(super) fn dear(&self) -> usize {
+        self.dear.len()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pieces::Pieces;
     use super::*;
-    use crate::limits::{KNOWN_FOR, LENT_FOR};
+    use crate::limits::{KNOWN_FOR, LENT_FOR, LISTING_PIECE};
     use std::fs::{self, File};
     use std::os::fd::AsFd;
     use std::path::Path;
     use std::time::Duration;
 
-    const KEY: Key = (1, 2);
-    const OTHER: Key = (1, 3);
+    const KEY: Key = Key { device: 1, inode: 2, system: 3 };
+    const OTHER: Key = Key { device: 1, inode: 3, system: 3 };
+    const SIZE: Size = Size { entries: 500, bytes: LISTING_PIECE };
+
+    fn key(number: u64) -> Key {
+        Key { device: 0, inode: number, system: 0 }
+    }
 
     fn known() -> Known {
         Known { records: Arc::new(Records::new(1)), since: Instant::now() }
     }
 
+    /// A look of one who wants all of it so much later, when so much memory is free.
+    fn seek(table: &mut Table, key: Key, after: Duration, free: usize, watcher: &Watcher) -> Look {
+        table.look(Seeker { key, whole: true, now: Instant::now() + after, free }, watcher)
+    }
+
     fn look(table: &mut Table, key: Key, watcher: &Watcher) -> Look {
-        table.look(key, true, Instant::now(), watcher)
+        seek(table, key, Duration::ZERO, LISTING_PIECE, watcher)
     }
 
     fn later(table: &mut Table, key: Key, after: Duration, watcher: &Watcher) -> Look {
-        table.look(key, true, Instant::now() + after, watcher)
+        seek(table, key, after, LISTING_PIECE, watcher)
     }
 
     fn watch(folder: &Path, watcher: &Watcher) -> Watch {
@@ -218,7 +265,7 @@ mod tests {
 
     /// A loan for [`KEY`].
     fn first_loan(table: &mut Table, watcher: &Watcher) -> Loan {
-        table.note(KEY, 500);
+        table.note(KEY, SIZE);
         lent(look(table, KEY, watcher))
     }
 
@@ -250,62 +297,150 @@ mod tests {
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Lent(..)));
     }
 
+    fn joined(look: Look) -> Loan {
+        match look {
+            Look::Joined(loan) => loan,
+            _ => panic!("it can't be written down as well"),
+        }
+    }
+
     #[test]
-    fn a_folder_is_lent_to_one_session_and_to_the_next_if_that_takes_too_long() {
+    fn where_one_is_slow_the_next_writes_as_well_and_the_first_at_the_end_does_it_for_both() {
+        for slow_is_first in [false, true] {
+            let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+            let slow = first_loan(&mut table, &watcher);
+            assert!(matches!(look(&mut table, KEY, &watcher), Look::Busy), "not watched yet");
+            table.watched(slow, watch(folder.path(), &watcher)).end(&watcher);
+            assert!(matches!(later(&mut table, KEY, LENT_FOR / 2, &watcher), Look::Busy));
+            assert!(matches!(seek(&mut table, KEY, LENT_FOR, LISTING_PIECE - 1, &watcher), Look::Busy), "no memory");
+            let next = joined(later(&mut table, KEY, LENT_FOR, &watcher));
+            assert_eq!((next, table.writers(slow)), (slow, Some(2)));
+            // From now on the next one has its time.
+            assert!(matches!(later(&mut table, KEY, LENT_FOR * 3 / 2, &watcher), Look::Busy));
+            if slow_is_first {
+                table.keep(slow, known()).end(&watcher);
+            } else {
+                table.give_up(slow).end(&watcher);
+                assert_eq!(table.writers(next), Some(1));
+                table.keep(next, known()).end(&watcher);
+            }
+            assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
+            // Whatever the other one does now does nothing.
+            assert_eq!(table.writers(next), None);
+            table.give_up(next).end(&watcher);
+            table.refuse(next, KEY).end(&watcher);
+            table.keep(next, known()).end(&watcher);
+            assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
+            assert_eq!(watcher.watches(), 1);
+        }
+    }
+
+    #[test]
+    fn whoever_takes_longer_than_it_would_be_told_loses_it() {
         let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
         let slow = first_loan(&mut table, &watcher);
         table.watched(slow, watch(folder.path(), &watcher)).end(&watcher);
-        assert!(matches!(look(&mut table, KEY, &watcher), Look::Busy));
-        assert!(matches!(later(&mut table, KEY, LENT_FOR / 2, &watcher), Look::Busy));
-        let Look::Lent(next, 500, before) = later(&mut table, KEY, LENT_FOR, &watcher) else { panic!("not lent") };
+        let Look::Lent(next, SIZE, before) = later(&mut table, KEY, KNOWN_FOR, &watcher) else { panic!("not lent") };
         before.end(&watcher);
-        assert_eq!(watcher.watches(), 0);
-        // Whatever the slow one does now does nothing.
-        assert!(!table.is_lent(slow) && table.is_lent(next));
+        assert_eq!((watcher.watches(), table.writers(slow), table.writers(next)), (0, None, Some(1)));
         table.watched(slow, watch(folder.path(), &watcher)).end(&watcher);
-        table.keep(slow, known()).end(&watcher);
-        table.give_up(slow, KEY).end(&watcher);
-        assert_eq!((watcher.watches(), table.known()), (0, 0));
-        assert!(matches!(look(&mut table, KEY, &watcher), Look::Busy));
-        table.watched(next, watch(folder.path(), &watcher)).end(&watcher);
+        assert_eq!(watcher.watches(), 0, "a watch that comes too late is left");
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_down_is_lent_anew() {
+        let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+        let first = first_loan(&mut table, &watcher);
+        table.watched(first, watch(folder.path(), &watcher)).end(&watcher);
+        fs::write(folder.path().join("new"), "").unwrap();
+        assert!(matches!(look(&mut table, OTHER, &watcher), Look::New));
+        table.keep(first, known()).end(&watcher);
+        assert_eq!(table.known(), 0, "it is out of date");
+        let next = lent(look(&mut table, KEY, &watcher));
+        assert_ne!(first, next);
+    }
+
+    #[test]
+    fn what_is_given_up_stays_watched_for_the_next() {
+        let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+        let loan = first_loan(&mut table, &watcher);
+        table.watched(loan, watch(folder.path(), &watcher)).end(&watcher);
+        table.give_up(loan).end(&watcher);
+        assert_eq!((watcher.watches(), table.writers(loan)), (1, Some(0)));
+        let next = joined(look(&mut table, KEY, &watcher));
         table.keep(next, known()).end(&watcher);
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
     }
 
     #[test]
-    fn what_is_given_up_has_to_be_listed_whole_before_it_is_lent_again() {
+    fn what_could_not_be_watched_is_tried_again_and_what_is_refused_has_to_be_listed_whole_first() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
         let loan = first_loan(&mut table, &watcher);
-        table.give_up(loan, KEY).end(&watcher);
+        table.give_up(loan).end(&watcher);
+        assert!(table.is_empty());
+        let loan = lent(look(&mut table, KEY, &watcher));
+        table.refuse(loan, KEY).end(&watcher);
         assert!(table.is_empty());
         assert!(matches!(look(&mut table, KEY, &watcher), Look::New));
-        table.note(KEY, 500);
+        table.note(KEY, SIZE);
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Lent(..)));
+    }
+
+    #[test]
+    fn a_folder_for_which_there_can_be_no_room_drives_nothing_out() {
+        let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
+        let mut records = Records::new(1);
+        records.push(b"something", || Pieces::of(LISTING_PIECE).take().ok_or(())).unwrap();
+        let loan = first_loan(&mut table, &watcher);
+        table.keep(loan, Known { records: Arc::new(records), since: Instant::now() }).end(&watcher);
+        table.note(OTHER, Size { entries: 500, bytes: 2 * LISTING_PIECE });
+        let mut with = |free| seek(&mut table, OTHER, Duration::ZERO, free, &watcher);
+        assert!(matches!(with(LISTING_PIECE - 1), Look::Busy));
+        // With what is known, and can be forgotten.
+        assert!(matches!(with(LISTING_PIECE), Look::Lent(..)));
+    }
+
+    #[test]
+    fn the_end_of_a_watch_ends_what_is_known_and_no_other() {
+        let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+        let loan = first_loan(&mut table, &watcher);
+        let watch = watch(folder.path(), &watcher);
+        table.watched(loan, watch).end(&watcher);
+        table.keep(loan, known()).end(&watcher);
+        table.note(OTHER, SIZE);
+        let unwatched = lent(look(&mut table, OTHER, &watcher));
+        table.hear(Report::Over(watch));
+        assert!(matches!(look(&mut table, KEY, &watcher), Look::Lent(..)));
+        table.keep(unwatched, known()).end(&watcher);
+        assert!(matches!(look(&mut table, OTHER, &watcher), Look::Known(_)));
     }
 
     #[test]
     fn a_folder_that_is_dear_to_watch_is_not_lent_for_a_while() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
-        table.note(KEY, 500);
-        table.note(OTHER, 500);
+        table.note(KEY, SIZE);
+        table.note(OTHER, SIZE);
         table.spare(KEY, Instant::now());
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Busy));
         assert!(matches!(look(&mut table, OTHER, &watcher), Look::Lent(..)));
         assert!(matches!(later(&mut table, KEY, DEAR_FOR, &watcher), Look::Lent(..)));
         for number in 0..2 * DEAR_FOLDERS as u64 {
-            table.spare((0, number), Instant::now());
+            table.spare(key(number), Instant::now());
         }
-        assert_eq!(table.dear.len(), DEAR_FOLDERS);
+        assert_eq!(table.dear(), DEAR_FOLDERS);
     }
 
     #[test]
     fn a_listing_of_some_names_is_told_what_is_known_and_writes_nothing_down() {
         let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
-        table.note(KEY, 500);
-        let some = |table: &mut Table, after| table.look(KEY, false, Instant::now() + after, &watcher);
+        table.note(KEY, SIZE);
+        let some = |table: &mut Table, after| {
+            table.look(Seeker { key: KEY, whole: false, now: Instant::now() + after, free: LISTING_PIECE }, &watcher)
+        };
         assert!(matches!(some(&mut table, Duration::ZERO), Look::Busy));
         let loan = lent(look(&mut table, KEY, &watcher));
         table.watched(loan, watch(folder.path(), &watcher)).end(&watcher);
+        assert!(matches!(some(&mut table, LENT_FOR), Look::Busy));
         table.keep(loan, known()).end(&watcher);
         assert!(matches!(some(&mut table, Duration::ZERO), Look::Known(_)));
         assert!(matches!(some(&mut table, KNOWN_FOR), Look::Busy));
@@ -315,10 +450,10 @@ mod tests {
     fn slots_that_are_lent_are_not_taken_away_unless_for_too_long() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
         for number in 0..KNOWN_FOLDERS as u64 {
-            table.note((0, number), 500);
-            assert!(matches!(look(&mut table, (0, number), &watcher), Look::Lent(..)));
+            table.note(key(number), SIZE);
+            assert!(matches!(look(&mut table, key(number), &watcher), Look::Lent(..)));
         }
-        table.note(KEY, 500);
+        table.note(KEY, SIZE);
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Busy));
         assert!(table.forget_oldest().is_none());
         assert!(matches!(later(&mut table, KEY, LENT_FOR, &watcher), Look::Lent(..)));
@@ -339,11 +474,11 @@ mod tests {
     fn there_are_as_many_notes_as_there_are() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
         for number in 0..=FOLDERS_NOTED as u64 {
-            table.note((0, number), 500);
-            table.note((0, number), 500);
+            table.note(key(number), SIZE);
+            table.note(key(number), SIZE);
         }
         assert_eq!(table.noted.len(), FOLDERS_NOTED);
-        assert!(matches!(look(&mut table, (0, 0), &watcher), Look::New));
-        assert!(matches!(look(&mut table, (0, 1), &watcher), Look::Lent(..)));
+        assert!(matches!(look(&mut table, key(0), &watcher), Look::New));
+        assert!(matches!(look(&mut table, key(1), &watcher), Look::Lent(..)));
     }
 }

@@ -42,17 +42,18 @@ pub(super) struct Watch(i32);
 pub(super) enum Report {
     /// Something has changed there.
     Changed(Watch),
+    /// It watches no longer, after a change or because it was ended.
+    Over(Watch),
     /// Anything may have changed.
     Anything,
 }
 
 impl Report {
-    /// `None` for the end of a watch, which comes after what ended it.
-    fn of(watch: i32, events: ReadFlags) -> Option<Self> {
+    fn of(watch: i32, events: ReadFlags) -> Self {
         match () {
-            () if events.contains(ReadFlags::QUEUE_OVERFLOW) => Some(Report::Anything),
-            () if events.contains(ReadFlags::IGNORED) => None,
-            () => Some(Report::Changed(Watch(watch))),
+            () if events.contains(ReadFlags::QUEUE_OVERFLOW) => Report::Anything,
+            () if events.contains(ReadFlags::IGNORED) => Report::Over(Watch(watch)),
+            () => Report::Changed(Watch(watch)),
         }
     }
 }
@@ -67,12 +68,17 @@ impl Watcher {
     ///
     /// # Errors
     /// Those of inotify_init1(2), of which a user has 128 (fs.inotify.max_user_instances), and of
-    /// [`Watcher::watch`].
+    /// [`Watcher::watch`]; ENOSYS where the kernel is older than 4.18.
     pub(super) fn new() -> Result<Self, Errno> {
         let watcher = Self { descriptor: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)? };
         let tried = add_watch(&watcher.descriptor, OPEN_HERE, CHANGES)?;
+        let again = add_watch(&watcher.descriptor, OPEN_HERE, CHANGES);
         watcher.end(Watch(tried));
-        Ok(watcher)
+        match again {
+            Err(Errno::EXIST) => Ok(watcher),
+            // Linux before 4.18 does not know MASK_CREATE.
+            _ => Err(Errno::NOSYS),
+        }
     }
 
     /// Begins to watch a folder. The kernel takes some 50 ns for every name in it that it has ever been asked for,
@@ -100,11 +106,7 @@ impl Watcher {
         let mut reader = Reader::new(&self.descriptor, &mut buffer);
         for _ in 0..REPORTS_MAX {
             match reader.next() {
-                Ok(event) => {
-                    if let Some(report) = Report::of(event.wd(), event.events()) {
-                        take(report);
-                    }
-                }
+                Ok(event) => take(Report::of(event.wd(), event.events())),
                 Err(Errno::AGAIN) => return,
                 Err(_) => break,
             }
@@ -132,29 +134,34 @@ mod tests {
         reports
     }
 
+    fn once(watch: Watch) -> [Report; 2] {
+        [Report::Changed(watch), Report::Over(watch)]
+    }
+
     #[test]
     fn a_folder_that_changes_a_thousand_times_is_reported_once() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let watcher = Watcher::new().unwrap();
         let [first, second] =
             [&one, &other].map(|folder| watcher.watch(File::open(folder.path()).unwrap().as_fd()).unwrap().0);
-        assert_eq!(reports(&watcher), []);
+        // What was tried at first.
+        reports(&watcher);
         for number in 0..1_000 {
             fs::write(one.path().join(format!("{number}")), "").unwrap();
         }
-        assert_eq!(reports(&watcher), [Report::Changed(first)]);
+        assert_eq!(reports(&watcher), once(first));
         fs::write(other.path().join("new"), "").unwrap();
-        assert_eq!(reports(&watcher), [Report::Changed(second)]);
+        assert_eq!(reports(&watcher), once(second));
         fs::write(other.path().join("newer"), "").unwrap();
         assert_eq!(reports(&watcher), []);
     }
 
     #[test]
     fn where_reports_are_lost_anything_may_have_changed() {
-        assert_eq!(Report::of(-1, ReadFlags::QUEUE_OVERFLOW), Some(Report::Anything));
-        assert_eq!(Report::of(7, ReadFlags::IGNORED), None);
+        assert_eq!(Report::of(-1, ReadFlags::QUEUE_OVERFLOW), Report::Anything);
+        assert_eq!(Report::of(7, ReadFlags::IGNORED), Report::Over(Watch(7)));
         for events in [ReadFlags::MODIFY, ReadFlags::CREATE | ReadFlags::ISDIR, ReadFlags::UNMOUNT] {
-            assert_eq!(Report::of(7, events), Some(Report::Changed(Watch(7))));
+            assert_eq!(Report::of(7, events), Report::Changed(Watch(7)));
         }
     }
 
@@ -167,8 +174,9 @@ mod tests {
         watcher.end(first);
         let second = watch();
         assert_ne!(first, second);
+        reports(&watcher);
         fs::write(folder.path().join("new"), "").unwrap();
-        assert_eq!(reports(&watcher), [Report::Changed(second)]);
+        assert_eq!(reports(&watcher), once(second));
         let third = watch();
         assert_eq!(watcher.watches(), 1);
         let again = watcher.watch(File::open(folder.path()).unwrap().as_fd());
