@@ -460,6 +460,25 @@ mod tests {
     }
 
     #[test]
+    fn what_has_changed_makes_room_before_what_is_known() {
+        let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+        for number in 0..KNOWN_FOLDERS as u64 {
+            table.note(key(number), SIZE);
+            let loan = lent(look(&mut table, key(number), &watcher));
+            if number + 1 == KNOWN_FOLDERS as u64 {
+                table.watched(loan, watch(folder.path(), &watcher)).end(&watcher);
+            }
+            table.keep(loan, known()).end(&watcher);
+        }
+        assert_eq!(table.known(), KNOWN_FOLDERS);
+        // The one that was used last.
+        fs::write(folder.path().join("new"), "").unwrap();
+        table.note(KEY, SIZE);
+        lent(look(&mut table, KEY, &watcher));
+        assert!(matches!(look(&mut table, key(0), &watcher), Look::Known(_)));
+    }
+
+    #[test]
     fn what_somebody_is_told_is_not_forgotten_for_its_memory() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
         let loan = first_loan(&mut table, &watcher);
