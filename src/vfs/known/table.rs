@@ -411,6 +411,8 @@ mod tests {
         let unwatched = lent(look(&mut table, OTHER, &watcher));
         table.hear(Report::Over(watch));
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Lent(..)));
+        // It is nobody's now.
+        table.hear(Report::Over(watch));
         table.keep(unwatched, known()).end(&watcher);
         assert!(matches!(look(&mut table, OTHER, &watcher), Look::Known(_)));
     }
