@@ -79,8 +79,8 @@ pub const KNOWN_ENTRIES_MIN: usize = 128;
 /// Folders that were listed once of which a note is kept: the second listing is worth remembering.
 pub const FOLDERS_NOTED: usize = 256;
 
-/// How long one session may write a folder down before the next may do so as well: a slow client takes a listing
-/// slowly. Whoever takes longer than [`KNOWN_FOR`] has it in vain.
+/// How long one session may write a folder down before the next may do so as well, if memory is free: a slow client
+/// takes a listing slowly. Whoever takes longer than [`KNOWN_FOR`] has it in vain.
 pub const LENT_FOR: Duration = Duration::from_secs(2);
 
 /// What it may cost to begin to watch a folder, and for each of its entries: measured, an entry takes 20 to 90 ns.

@@ -50,8 +50,8 @@ impl<T> Queue<T> {
         self.receiver.len()
     }
 
-    /// Whether whoever is put in now finds a worker that sleeps. It stays so for the one who puts: the others
-    /// only take.
+    /// Whether whoever is put in now finds a worker that sleeps. It stays so for the one who puts, as long as
+    /// nobody else does.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         let idle = self.idle.lock();

@@ -124,10 +124,11 @@ fn whoever_finds_a_free_worker_is_greeted_by_the_thread_that_accepts() {
     let trace = folder.path().join("trace");
     let Some(server) = traced(&root, &trace) else { return };
     (0..5).for_each(|_| {
-        logon(&server);
-        // The worker is asleep again.
+        // All workers sleep.
         settled(&trace);
+        logon(&server);
     });
+    settled(&trace);
     let text = std::fs::read_to_string(&trace).expect("strace writes");
     let threads = |of: &str| -> Vec<&str> {
         text.lines().filter(|line| line.contains(of)).filter_map(|line| line.split(' ').next()).collect()

@@ -133,7 +133,9 @@ fn a_subvolume_in_the_place_of_another_is_listed() {
     let before = device();
     subvolume(&["delete".as_ref(), current.as_ref()]);
     subvolume(&["snapshot".as_ref(), next.as_ref(), current.as_ref()]);
-    eprintln!("the same device: {}", before == device());
+    if before != device() {
+        eprintln!("skipped: another one has got the number of the device");
+    }
     assert!(sorted(&client.fetch("MLSD /current")) == sorted(&reading.fetch("MLSD /current")));
 }
 

@@ -101,9 +101,14 @@ impl KnownFolders {
     pub fn recall(&self, folder: &Folder, whole: bool) -> Recalled<'_> {
         self.asked.fetch_add(1, Relaxed);
         let looked = self.watcher.as_ref().and_then(|watcher| {
-            let key = key_of(folder)?;
+            let status = folder.status(b".").ok()?;
+            if !self.table.lock().has_met(status.device, status.inode) {
+                return Some((watcher, Key { device: status.device, ..Key::default() }, Look::New));
+            }
+            let key = key_of(folder, &status)?;
             let seeker = Seeker { key, whole, now: Instant::now(), free: self.pieces.bytes() - self.pieces.lent() };
-            let look = self.table.lock().look(seeker, watcher);
+            let (look, dropped) = self.table.lock().look(seeker, watcher);
+            dropped.into_iter().for_each(|leftover| leftover.end(watcher));
             Some((watcher, key, look))
         });
         Recalled::Unknown(match looked {
@@ -111,8 +116,7 @@ impl KnownFolders {
                 self.told.fetch_add(1, Relaxed);
                 return Recalled::Known(records);
             }
-            Some((watcher, key, Look::Lent(loan, size, before))) => {
-                before.end(watcher);
+            Some((watcher, key, Look::Lent(loan, size))) => {
                 let mut recorder = Recorder::of_loan(self, key, loan, watcher);
                 recorder.begin(folder.descriptor(), size.entries);
                 recorder
@@ -237,8 +241,12 @@ impl<'a> Recorder<'a> {
                 // Less than a hundredth of each piece stays empty.
                 let bytes = (bytes + bytes / 100).next_multiple_of(LISTING_PIECE);
                 let fits = bytes <= self.folders.pieces.bytes();
-                if entries >= KNOWN_ENTRIES_MIN && fits && is_local(folder.descriptor()) {
-                    self.folders.table.lock().note(self.key, Size { entries, bytes });
+                if entries >= KNOWN_ENTRIES_MIN
+                    && fits
+                    && is_local(folder.descriptor())
+                    && let Some(key) = folder.status(b".").ok().and_then(|status| key_of(folder, &status))
+                {
+                    self.folders.table.lock().note(key, Size { entries, bytes });
                 }
             }
             // Not if it took so long that it is out of date.
@@ -304,9 +312,8 @@ fn may_cost(entries: usize) -> Duration {
 }
 
 /// Which folder it is. On Btrfs a subvolume that is deleted and made anew may have the device and the inodes of the
-/// one before it, whose end is not reported.
-fn key_of(folder: &Folder) -> Option<Key> {
-    let status = folder.status(b".").ok()?;
+/// one before it, whose end is not reported. To ask for the file system may be dear where that is far away.
+fn key_of(folder: &Folder, status: &Status) -> Option<Key> {
     let system = fstatvfs(folder.descriptor()).ok()?.f_fsid;
     Some(Key { device: status.device, inode: status.inode, system })
 }
@@ -338,6 +345,10 @@ mod tests {
 
     fn open(path: &Path) -> Folder {
         roots(path)[0].open_folder(&at(b"/")).unwrap()
+    }
+
+    fn key(folder: &Folder) -> Key {
+        key_of(folder, &folder.status(b".").unwrap()).unwrap()
     }
 
     fn file(folder: &Path, number: usize) -> PathBuf {
@@ -524,10 +535,10 @@ mod tests {
     #[test]
     fn nothing_is_told_from_memory_for_ever() {
         let (served, known) = known_folder();
-        let (key, watcher) = (key_of(&open(served.path())).unwrap(), known.watcher.as_ref().unwrap());
+        let (key, watcher) = (key(&open(served.path())), known.watcher.as_ref().unwrap());
         let look = |after| {
             let seeker = Seeker { key, whole: true, now: Instant::now() + after, free: ROOM };
-            known.table.lock().look(seeker, watcher)
+            known.table.lock().look(seeker, watcher).0
         };
         assert!(matches!(look(Duration::ZERO), Look::Known(_)));
         assert!(matches!(look(KNOWN_FOR), Look::Lent(..)));
@@ -579,8 +590,7 @@ mod tests {
         });
         assert!(!is_local(open(path).descriptor()));
         // Not even if a note was made when another file system was there.
-        let key = key_of(&open(path)).unwrap();
-        known.table.lock().note(key, Size { entries: KNOWN_ENTRIES_MIN, bytes: LISTING_PIECE });
+        known.table.lock().note(key(&open(path)), Size { entries: KNOWN_ENTRIES_MIN, bytes: LISTING_PIECE });
         let recalled = known.recall(&open(path), true);
         assert!(matches!(recalled, Recalled::Unknown(Recorder { job: Job::None, .. })));
         assert!(known.table.lock().is_empty());
@@ -662,7 +672,7 @@ mod tests {
         let Job::Write { loan, watcher, .. } = &slow.job else { panic!("it is not lent") };
         let seeker =
             Seeker { key: slow.key, whole: true, now: Instant::now() + crate::limits::LENT_FOR, free: LISTING_PIECE };
-        assert!(matches!(known.table.lock().look(seeker, watcher), Look::Joined(_)));
+        assert!(matches!(known.table.lock().look(seeker, watcher).0, Look::Joined(_)));
         let _all: Vec<Piece> = std::iter::from_fn(|| known.pieces.take()).collect();
         write_down(Recorder::of_loan(&known, slow.key, *loan, watcher), &folder);
         assert_eq!(known.table.lock().writers(*loan), Some(1), "it gave up");

@@ -66,37 +66,41 @@ pub(super) struct Leftover {
 /// What a slot says of its folder.
 pub(super) enum Asked {
     Known(Arc<Records>),
-    /// Nothing yet, but it is watched, and one more may write it down.
-    Watched,
-    /// It was so large, and may have changed.
-    Old(Size),
+    /// Nothing yet, but it is watched, and one more may write it down; how large it was the last time.
+    Watched(Size),
     Busy,
 }
 
 impl Slot {
+    /// The folder that is in it.
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.folder.as_ref().map(|(key, _)| key)
+    }
+
     pub(super) fn holds(&self, key: Key) -> bool {
-        self.folder.as_ref().is_some_and(|(held, _)| *held == key)
+        self.key().is_some_and(|held| *held == key)
+    }
+
+    /// Its folder and how large that was, where neither what is known nor what is being written down can be told any
+    /// more.
+    pub(super) fn outlived(&self, now: Instant) -> Option<(Key, Size)> {
+        let (key, state) = self.folder.as_ref()?;
+        let (since, size) = match state {
+            State::Known(known) => (known.since, known.records.size()),
+            State::Lent { since, size, .. } => (*since, *size),
+        };
+        (self.changed || now.duration_since(since) >= KNOWN_FOR).then_some((*key, size))
     }
 
     /// What it says at this look, when so much memory is free.
     pub(super) fn ask(&mut self, looks: u64, now: Instant, free: usize) -> Asked {
         self.used = looks;
         match &self.folder {
-            Some((_, State::Known(known))) => match !self.changed && now.duration_since(known.since) < KNOWN_FOR {
-                true => Asked::Known(Arc::clone(&known.records)),
-                false => Asked::Old(known.records.size()),
-            },
+            Some((_, State::Known(known))) => Asked::Known(Arc::clone(&known.records)),
             Some((_, State::Lent { writers, since, size, .. })) => {
-                let lent_for = now.duration_since(*since);
-                match (self.watch.is_some(), *writers) {
-                    _ if self.changed => Asked::Old(*size),
-                    // What is written down now would be too old.
-                    _ if *writers > 0 && lent_for >= KNOWN_FOR => Asked::Old(*size),
-                    (true, 0) => Asked::Watched,
-                    // One of those before is slow, and what the next one needs nobody else has to give.
-                    (true, _) if lent_for >= LENT_FOR && size.bytes <= free => Asked::Watched,
-                    _ => Asked::Busy,
-                }
+                // One of those before is slow, and what the next one needs nobody else has to give.
+                let late = now.duration_since(*since) >= LENT_FOR && size.bytes <= free;
+                if self.watch.is_some() && (*writers == 0 || late) { Asked::Watched(*size) } else { Asked::Busy }
             }
             None => Asked::Busy,
         }
@@ -129,9 +133,9 @@ impl Slot {
         self.known().filter(|known| Arc::strong_count(&known.records) == 1).map(|known| known.records.size().bytes)
     }
 
-    /// Whether something is known, and may be told.
+    /// Whether something is known, or is being written down.
     pub(super) fn is_of_use(&self) -> bool {
-        self.known().is_some() && !self.changed
+        !matches!(self.folder, None | Some((_, State::Lent { writers: 0, .. }))) && !self.changed
     }
 
     /// Whether nothing is in it.

@@ -46,7 +46,7 @@ pub(super) struct Seeker {
 pub(super) enum Look {
     Known(Arc<Records>),
     /// To be written down, once it is watched; how large it was the last time.
-    Lent(Loan, Size, Leftover),
+    Lent(Loan, Size),
     /// To be written down; it is watched already.
     Joined(Loan),
     /// Not seen before.
@@ -65,36 +65,60 @@ impl Table {
         }
     }
 
-    /// What is known of a folder.
-    pub(super) fn look(&mut self, seeker: Seeker, watcher: &Watcher) -> Look {
-        let Seeker { key, whole, now, free } = seeker;
+    /// Whether this folder, or another one of its device and inode, was listed before.
+    pub(super) fn has_met(&self, device: u64, inode: u64) -> bool {
+        let is_it = |key: &Key| (key.device, key.inode) == (device, inode);
+        self.noted.iter().any(|(key, _)| is_it(key)) || self.slots.iter().filter_map(Slot::key).any(is_it)
+    }
+
+    /// What is known of a folder, and what was dropped for that.
+    pub(super) fn look(&mut self, seeker: Seeker, watcher: &Watcher) -> (Look, [Leftover; 2]) {
         self.looks += 1;
         watcher.reports(|report| self.hear(report));
-        let held = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.holds(key));
-        let (at, size) = match held {
-            Some((at, slot)) => match slot.ask(self.looks, now, free) {
-                Asked::Known(records) => return Look::Known(records),
-                Asked::Watched if whole => {
-                    return slot.join(now).map_or(Look::Busy, |number| Look::Joined(Loan { slot: at, number }));
-                }
-                Asked::Old(size) => (at, size),
-                Asked::Watched | Asked::Busy => return Look::Busy,
-            },
-            None => match self.noted.iter().find(|(noted, _)| *noted == key) {
-                None => return Look::New,
-                Some(&(_, size)) => match self.oldest(|slot| slot.may_go(now)) {
-                    Some(at) => (at, size),
-                    None => return Look::Busy,
-                },
-            },
+        let retired = self.retire(seeker.key, seeker.now);
+        let (look, evicted) = self.answer(seeker);
+        (look, [retired, evicted])
+    }
+
+    /// Makes a slot free that is of no use any more, its own if it is that; a note of the folder is left. A watch keeps
+    /// hold of its folder, even of one that is deleted.
+    fn retire(&mut self, key: Key, now: Instant) -> Leftover {
+        let of_no_use = self.slots.iter_mut().filter_map(|slot| Some((slot.outlived(now)?, slot)));
+        let Some(((old, size), slot)) = of_no_use.max_by_key(|((old, _), _)| *old == key) else {
+            return Leftover::default();
         };
-        if !whole || self.is_dear(key, now) || free + self.forgettable() < size.bytes {
-            return Look::Busy;
+        let before = slot.empty();
+        self.note(old, size);
+        before
+    }
+
+    fn answer(&mut self, seeker: Seeker) -> (Look, Leftover) {
+        let Seeker { key, whole, now, free } = seeker;
+        let room = free + self.forgettable();
+        if let Some((at, slot)) = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.holds(key)) {
+            let look = match slot.ask(self.looks, now, free) {
+                Asked::Known(records) => Look::Known(records),
+                Asked::Watched(size) if whole && size.bytes <= room => {
+                    slot.join(now).map_or(Look::Busy, |number| Look::Joined(Loan { slot: at, number }))
+                }
+                Asked::Watched(_) | Asked::Busy => Look::Busy,
+            };
+            return (look, Leftover::default());
         }
-        let number = self.looks;
-        match self.slots.get_mut(at) {
-            Some(slot) => Look::Lent(Loan { slot: at, number }, size, slot.lend(number, key, now, size)),
-            None => Look::Busy,
+        let Some(&(_, size)) = self.noted.iter().find(|(noted, _)| *noted == key) else {
+            return (Look::New, Leftover::default());
+        };
+        if !whole || self.is_dear(key, now) {
+            return (Look::Busy, Leftover::default());
+        }
+        if size.bytes > room {
+            // It may be smaller by now.
+            return (Look::New, Leftover::default());
+        }
+        let (number, at) = (self.looks, self.oldest(|slot| slot.may_go(now)));
+        match at.and_then(|at| Some((at, self.slots.get_mut(at)?))) {
+            Some((at, slot)) => (Look::Lent(Loan { slot: at, number }, size), slot.lend(number, key, now, size)),
+            None => (Look::Busy, Leftover::default()),
         }
     }
 
@@ -241,7 +265,9 @@ mod tests {
 
     /// A look of one who wants all of it so much later, when so much memory is free.
     fn seek(table: &mut Table, key: Key, after: Duration, free: usize, watcher: &Watcher) -> Look {
-        table.look(Seeker { key, whole: true, now: Instant::now() + after, free }, watcher)
+        let (look, dropped) = table.look(Seeker { key, whole: true, now: Instant::now() + after, free }, watcher);
+        dropped.into_iter().for_each(|leftover| leftover.end(watcher));
+        look
     }
 
     fn look(table: &mut Table, key: Key, watcher: &Watcher) -> Look {
@@ -340,8 +366,7 @@ mod tests {
         let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
         let slow = first_loan(&mut table, &watcher);
         table.watched(slow, watch(folder.path(), &watcher)).end(&watcher);
-        let Look::Lent(next, SIZE, before) = later(&mut table, KEY, KNOWN_FOR, &watcher) else { panic!("not lent") };
-        before.end(&watcher);
+        let Look::Lent(next, SIZE) = later(&mut table, KEY, KNOWN_FOR, &watcher) else { panic!("not lent") };
         assert_eq!((watcher.watches(), table.writers(slow), table.writers(next)), (0, None, Some(1)));
         table.watched(slow, watch(folder.path(), &watcher)).end(&watcher);
         assert_eq!(watcher.watches(), 0, "a watch that comes too late is left");
@@ -367,6 +392,7 @@ mod tests {
         table.watched(loan, watch(folder.path(), &watcher)).end(&watcher);
         table.give_up(loan).end(&watcher);
         assert_eq!((watcher.watches(), table.writers(loan)), (1, Some(0)));
+        assert!(matches!(seek(&mut table, KEY, Duration::ZERO, LISTING_PIECE - 1, &watcher), Look::Busy), "no memory");
         let next = joined(look(&mut table, KEY, &watcher));
         table.keep(next, known()).end(&watcher);
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
@@ -395,7 +421,8 @@ mod tests {
         table.keep(loan, Known { records: Arc::new(records), since: Instant::now() }).end(&watcher);
         table.note(OTHER, Size { entries: 500, bytes: 2 * LISTING_PIECE });
         let mut with = |free| seek(&mut table, OTHER, Duration::ZERO, free, &watcher);
-        assert!(matches!(with(LISTING_PIECE - 1), Look::Busy));
+        // It is counted once more: it may be smaller by now.
+        assert!(matches!(with(LISTING_PIECE - 1), Look::New));
         // With what is known, and can be forgotten.
         assert!(matches!(with(LISTING_PIECE), Look::Lent(..)));
     }
@@ -437,7 +464,7 @@ mod tests {
         let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
         table.note(KEY, SIZE);
         let some = |table: &mut Table, after| {
-            table.look(Seeker { key: KEY, whole: false, now: Instant::now() + after, free: LISTING_PIECE }, &watcher)
+            table.look(Seeker { key: KEY, whole: false, now: Instant::now() + after, free: LISTING_PIECE }, &watcher).0
         };
         assert!(matches!(some(&mut table, Duration::ZERO), Look::Busy));
         let loan = lent(look(&mut table, KEY, &watcher));
@@ -478,6 +505,56 @@ mod tests {
         table.note(KEY, SIZE);
         lent(look(&mut table, KEY, &watcher));
         assert!(matches!(look(&mut table, key(0), &watcher), Look::Known(_)));
+    }
+
+    #[test]
+    fn what_is_being_written_down_makes_no_room_before_what_was_known_for_longer() {
+        let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
+        for number in 0..KNOWN_FOLDERS as u64 {
+            table.note(key(number), SIZE);
+            let loan = lent(look(&mut table, key(number), &watcher));
+            if number + 1 < KNOWN_FOLDERS as u64 {
+                table.keep(loan, known()).end(&watcher);
+            }
+        }
+        table.note(KEY, SIZE);
+        lent(later(&mut table, KEY, LENT_FOR, &watcher));
+        assert!(table.has_met(0, KNOWN_FOLDERS as u64 - 1));
+        assert_eq!(table.slots.iter().filter(|slot| slot.holds(key(0))).count(), 0);
+        assert_eq!(table.slots.iter().filter(|slot| slot.holds(key(KNOWN_FOLDERS as u64 - 1))).count(), 1);
+    }
+
+    #[test]
+    fn one_file_system_in_the_place_of_another_is_not_the_same() {
+        let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
+        assert!(!table.has_met(KEY.device, KEY.inode));
+        let loan = first_loan(&mut table, &watcher);
+        table.keep(loan, known()).end(&watcher);
+        assert!(table.has_met(KEY.device, KEY.inode) && !table.has_met(KEY.device, OTHER.inode));
+        assert!(matches!(look(&mut table, Key { system: 4, ..KEY }, &watcher), Look::New));
+        assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
+    }
+
+    /// Or else a folder that is deleted unheard would keep its room on the disk.
+    #[test]
+    fn what_nobody_asks_for_any_more_is_not_watched_for_ever() {
+        for written in [false, true] {
+            let (folder, watcher, mut table) = (tempfile::tempdir().unwrap(), Watcher::new().unwrap(), Table::new());
+            let loan = first_loan(&mut table, &watcher);
+            table.watched(loan, watch(folder.path(), &watcher)).end(&watcher);
+            if written {
+                table.keep(loan, known()).end(&watcher);
+            } else {
+                table.give_up(loan).end(&watcher);
+            }
+            assert!(matches!(later(&mut table, OTHER, KNOWN_FOR / 2, &watcher), Look::New));
+            assert_eq!(watcher.watches(), 1);
+            assert!(matches!(later(&mut table, OTHER, KNOWN_FOR, &watcher), Look::New));
+            assert!(table.is_empty());
+            assert_eq!(watcher.watches(), 0);
+            // It need not be listed twice for that.
+            lent(look(&mut table, KEY, &watcher));
+        }
     }
 
     #[test]
