@@ -413,6 +413,20 @@ mod tests {
     }
 
     #[test]
+    fn where_many_have_changed_none_is_told() {
+        let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
+        for number in 0..3 {
+            table.note(key(number), SIZE);
+            let loan = lent(look(&mut table, key(number), &watcher));
+            table.keep(loan, known()).end(&watcher);
+        }
+        table.hear(Report::Anything);
+        for number in [1, 0, 2] {
+            assert!(matches!(look(&mut table, key(number), &watcher), Look::Lent(..)), "{number}");
+        }
+    }
+
+    #[test]
     fn a_folder_for_which_there_can_be_no_room_drives_nothing_out() {
         let (watcher, mut table) = (Watcher::new().unwrap(), Table::new());
         let mut records = Records::new(1);
@@ -531,6 +545,7 @@ mod tests {
         let loan = first_loan(&mut table, &watcher);
         table.keep(loan, known()).end(&watcher);
         assert!(table.has_met(KEY.device, KEY.inode) && !table.has_met(KEY.device, OTHER.inode));
+        assert!(!table.has_met(KEY.device + 1, KEY.inode));
         assert!(matches!(look(&mut table, Key { system: 4, ..KEY }, &watcher), Look::New));
         assert!(matches!(look(&mut table, KEY, &watcher), Look::Known(_)));
     }
@@ -549,6 +564,8 @@ mod tests {
             }
             assert!(matches!(later(&mut table, OTHER, KNOWN_FOR / 2, &watcher), Look::New));
             assert_eq!(watcher.watches(), 1);
+            // As it is when many others were listed since.
+            table.forget_note(KEY);
             assert!(matches!(later(&mut table, OTHER, KNOWN_FOR, &watcher), Look::New));
             assert!(table.is_empty());
             assert_eq!(watcher.watches(), 0);
