@@ -102,7 +102,12 @@ impl KnownFolders {
         self.asked.fetch_add(1, Relaxed);
         let looked = self.watcher.as_ref().and_then(|watcher| {
             let status = folder.status(b".").ok()?;
-            if !self.table.lock().has_met(status.device, status.inode) {
+            let (met, retired) = {
+                let mut table = self.table.lock();
+                (table.has_met(status.device, status.inode), table.retire(None, Instant::now()))
+            };
+            retired.end(watcher);
+            if !met {
                 return Some((watcher, Key { device: status.device, ..Key::default() }, Look::New));
             }
             let key = key_of(folder, &status)?;
@@ -542,6 +547,19 @@ mod tests {
         };
         assert!(matches!(look(Duration::ZERO), Look::Known(_)));
         assert!(matches!(look(KNOWN_FOR), Look::Lent(..)));
+    }
+
+    #[test]
+    fn whoever_lists_anything_ends_a_watch_that_is_of_no_use() {
+        let (served, known) = known_folder();
+        let key = key(&open(served.path()));
+        known.table.lock().age(key, KNOWN_FOR);
+        let other = tempfile::tempdir().unwrap();
+        list(&known, other.path());
+        assert_eq!(known.watcher.as_ref().unwrap().watches(), 0);
+        // It need not be listed twice for that.
+        assert!(!list(&known, served.path()).0);
+        assert!(list(&known, served.path()).0);
     }
 
     #[test]

@@ -186,6 +186,14 @@ impl Slot {
         Leftover::default()
     }
 
+    /// As if it had been known for so much longer.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: std::time::Duration) {
+        if let Some((_, State::Known(known))) = &mut self.folder {
+            known.since -= by;
+        }
+    }
+
     /// Makes it free.
     pub(super) fn empty(&mut self) -> Leftover {
         let before = std::mem::take(self);

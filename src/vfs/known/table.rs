@@ -75,16 +75,16 @@ impl Table {
     pub(super) fn look(&mut self, seeker: Seeker, watcher: &Watcher) -> (Look, [Leftover; 2]) {
         self.looks += 1;
         watcher.reports(|report| self.hear(report));
-        let retired = self.retire(seeker.key, seeker.now);
+        let retired = self.retire(Some(seeker.key), seeker.now);
         let (look, evicted) = self.answer(seeker);
         (look, [retired, evicted])
     }
 
-    /// Makes a slot free that is of no use any more, its own if it is that; a note of the folder is left. A watch keeps
-    /// hold of its folder, even of one that is deleted.
-    fn retire(&mut self, key: Key, now: Instant) -> Leftover {
+    /// Makes a slot free that is of no use any more, that of this folder if it is; a note is left. A watch keeps hold of
+    /// its folder, even of one that is deleted.
+    pub(super) fn retire(&mut self, key: Option<Key>, now: Instant) -> Leftover {
         let of_no_use = self.slots.iter_mut().filter_map(|slot| Some((slot.outlived(now)?, slot)));
-        let Some(((old, size), slot)) = of_no_use.max_by_key(|((old, _), _)| *old == key) else {
+        let Some(((old, size), slot)) = of_no_use.max_by_key(|((old, _), _)| Some(*old) == key) else {
             return Leftover::default();
         };
         let before = slot.empty();
@@ -232,6 +232,12 @@ impl Table {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.watch.is_none() && slot.is_free())
+    }
+
+    /// As if it had been known for so much longer.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, key: Key, by: std::time::Duration) {
+        self.slots.iter_mut().filter(|slot| slot.holds(key)).for_each(|slot| slot.age(by));
     }
 
     /// How many folders cost too much to watch.
