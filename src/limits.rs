@@ -187,8 +187,8 @@ pub const HOLD_STEP: Duration = Duration::from_millis(500);
 /// How long the control connection has to stay as it is when a data connection that is received from has
 /// ended: a client that is killed ends both, in any order, and what it sent is not whole. One that has a session
 /// ends them within a millisecond, where nothing else runs; one that is killed with 283 of them took 11 ms to end
-/// them all.
-pub const END_LOOK: Duration = Duration::from_millis(5);
+/// them all, and 17 where others wanted the processors as well.
+pub const END_LOOK: Duration = Duration::from_millis(15);
 
 /// How much longer for each session from the same address, which may be those of one program.
 pub const END_LOOK_FOR_EACH: Duration = Duration::from_micros(100);

@@ -5,7 +5,7 @@
 //! says that something in it has changed; the first listing leaves nothing but a note, so that one who looks at
 //! every folder once drives nothing out. What a program does with the system calls for files is heard of before
 //! they return. What is not heard of, such as a file that grows by way of another name it was given meanwhile,
-//! is found after [`KNOWN_FOR`](crate::limits::KNOWN_FOR), and where other hosts may write, as far as the file system
+//! is found after [`KNOWN_FOR`], and where other hosts may write, as far as the file system
 //! tells, nothing is remembered at all.
 //!
 //! The memory is fixed at start, and so is the number of folders. Nothing here waits for memory, without which a
