@@ -17,8 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Lines of the log that are kept.
 const TAIL: usize = 20;
 
-/// The flags: the pool as it is by default, and times so short that those who hang end in seconds.
-pub const FLAGS: [(&str, &str); 13] = [
+/// The flags: the pool as it is by default, times so short that those who hang end in seconds, and no more memory for
+/// listings than is noise, because it is filled when somebody happens to list a folder twice.
+pub const FLAGS: [(&str, &str); 14] = [
     ("--workers", "256"),
     ("--queue", "64"),
     ("--max-per-ip", "40"),
@@ -31,6 +32,7 @@ pub const FLAGS: [(&str, &str); 13] = [
     ("--queue-timeout", "5s"),
     ("--session-timeout", "15s"),
     ("--grace", "5s"),
+    ("--listing-memory", "128K"),
     ("--log", "warn"),
 ];
 
