@@ -89,11 +89,10 @@ fn take(file: BorrowedFd<'_>) -> Result<Option<(u64, Stake)>, VfsError> {
     if !lock(file)? {
         return Err(VfsError::InUse);
     }
-    let found = Status::of(file)?;
-    if found.links == 0 {
+    if Status::of(file)?.links == 0 {
         return Ok(None);
     }
-    let stake = Stake::new(&found);
+    let Some(stake) = Stake::of(file) else { return Ok(None) };
     // Whoever has taken its last name before that knew of nobody else, and has counted it.
     let now = Status::of(file)?;
     if now.links == 0 {

@@ -236,14 +236,15 @@ impl Place {
     /// Removes a name that no client can reach, and returns the bytes that are freed. One that stays behind is
     /// swept at the next start, and has not been freed until then.
     pub(super) fn unlink(&self, name: &[u8], status: &Status) -> u64 {
-        let stake = Stake::new(status);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Open first: the inode of one that was swept away would be another file's, of which a wrong count is kept then.
         let file = openat(self.folder(), name, flags, Mode::empty());
-        match (unlinkat(self.folder(), name, AtFlags::empty()), file) {
-            (Ok(()), Ok(file)) => stake.leave(file.as_fd(), status),
+        let stake = file.as_ref().ok().and_then(|file| Stake::of(file.as_fd()));
+        match (unlinkat(self.folder(), name, AtFlags::empty()), stake, file) {
+            (Ok(()), Some(stake), Ok(file)) => stake.leave(file.as_fd(), status),
             // No descriptor was left.
-            (Ok(()), Err(_)) => weight(status),
-            (Err(_), _) => 0,
+            (Ok(()), ..) => weight(status),
+            (Err(_), ..) => 0,
         }
     }
 

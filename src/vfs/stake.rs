@@ -49,11 +49,12 @@ pub(super) enum Left {
 }
 
 impl Stake {
-    /// In this file.
-    pub(super) fn new(status: &Status) -> Self {
+    /// In this file, which is to stay open for as long; `None` where nothing can be told of it.
+    pub(super) fn of(file: BorrowedFd<'_>) -> Option<Self> {
+        let status = Status::of(file).ok()?;
         let file = (status.device, status.inode);
         HELD.lock().entry(file).or_default().count += 1;
-        Self { file }
+        Some(Self { file })
     }
 
     /// The file will be changed in place, and has this length now.
@@ -142,7 +143,7 @@ mod tests {
         fs::hard_link(&one, &other).unwrap();
         let file = Opened::open(&one).unwrap();
         let status = Status::of(file.as_fd()).unwrap();
-        let [first, second, third] = [(); 3].map(|()| Stake::new(&status));
+        let [first, second, third] = [(); 3].map(|()| Stake::of(file.as_fd()).unwrap());
         fs::remove_file(&one).unwrap();
         assert_eq!(first.leave(file.as_fd(), &status), 0);
         fs::remove_file(&other).unwrap();
@@ -159,7 +160,7 @@ mod tests {
             fs::write(&name, "content").unwrap();
             let file = Opened::open(&name).unwrap();
             let status = Status::of(file.as_fd()).unwrap();
-            let (writer, remover) = (Stake::new(&status), Stake::new(&status));
+            let (writer, remover) = (Stake::of(file.as_fd()).unwrap(), Stake::of(file.as_fd()).unwrap());
             writer.begin(7);
             fs::write(&name, "content and more").unwrap();
             assert_eq!(Stake::began(&status), Some(7));
@@ -177,7 +178,7 @@ mod tests {
         fs::write(&name, "content").unwrap();
         let file = Opened::open(&name).unwrap();
         let status = Status::of(file.as_fd()).unwrap();
-        let (writer, remover) = (Stake::new(&status), Stake::new(&status));
+        let (writer, remover) = (Stake::of(file.as_fd()).unwrap(), Stake::of(file.as_fd()).unwrap());
         writer.begin(7);
         fs::write(&name, "content and more").unwrap();
         assert_eq!(writer.end(file.as_fd()), Left::Named);
@@ -200,7 +201,7 @@ mod tests {
                 let takers = names.iter().map(|name| {
                     let file = &file;
                     scope.spawn(move || {
-                        let stake = Stake::new(&status);
+                        let stake = Stake::of(file.as_fd()).unwrap();
                         fs::remove_file(name).unwrap();
                         stake.leave(file.as_fd(), &status)
                     })
