@@ -1,5 +1,6 @@
 //! The acceptor: takes connections, has them admitted, greets those for whom a worker is free, and puts them
-//! into the queue; or says at once why not. It never waits for a client, never spins and never stops before the server does.
+//! into the queue; or says at once why not. It never waits for a client, never spins and never stops before the
+//! server does.
 
 use super::queue::Queue;
 use super::registry::{Refusal, Registry, SessionGuard};

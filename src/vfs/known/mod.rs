@@ -5,8 +5,8 @@
 //! says that something in it has changed; the first listing leaves nothing but a note, so that one who looks at
 //! every folder once drives nothing out. What a program does with the system calls for files is heard of before
 //! they return. What is not heard of, such as a file that grows by way of another name it was given meanwhile,
-//! is found after [`KNOWN_FOR`], and where other hosts may write, as far as the file system
-//! tells, nothing is remembered at all.
+//! is found after [`KNOWN_FOR`], and where other hosts may write, as far as the file system tells, nothing is
+//! remembered at all.
 //!
 //! The memory is fixed at start, and so is the number of folders. Nothing here waits for memory, without which a
 //! folder is simply read again, and no lock is held while a folder is read.
@@ -102,12 +102,12 @@ impl KnownFolders {
         self.asked.fetch_add(1, Relaxed);
         let looked = self.watcher.as_ref().and_then(|watcher| {
             let status = folder.status(b".").ok()?;
-            let (met, retired) = {
+            let new = {
                 let mut table = self.table.lock();
-                (table.has_met(status.device, status.inode), table.retire(None, Instant::now()))
+                (!table.has_met(status.device, status.inode)).then(|| table.retire(None, Instant::now()))
             };
-            retired.end(watcher);
-            if !met {
+            if let Some(retired) = new {
+                retired.end(watcher);
                 return Some((watcher, Key { device: status.device, ..Key::default() }, Look::New));
             }
             let key = key_of(folder, &status)?;
