@@ -124,11 +124,11 @@ pub fn run(port: u16, seed: u64) -> io::Result<()> {
     let keeper = Arc::clone(&zoo);
     std::thread::spawn(move || keeper.look_after());
     let next = Arc::new(AtomicU64::new(0));
-    for _ in 0..DRIVERS {
+    for driver in 0..DRIVERS {
         let (tally, zoo, next) = (Arc::clone(&tally), Arc::clone(&zoo), Arc::clone(&next));
         std::thread::spawn(move || {
             loop {
-                drive(port, &mut Dice::new(seed, next.fetch_add(1, Relaxed)), &tally, &zoo);
+                drive(port, driver, &mut Dice::new(seed, next.fetch_add(1, Relaxed)), &tally, &zoo);
             }
         });
     }
@@ -146,7 +146,7 @@ pub fn run(port: u16, seed: u64) -> io::Result<()> {
 }
 
 /// One client, from the roll of its kind to its end.
-fn drive(port: u16, dice: &mut Dice, tally: &Tally, zoo: &Arc<Zoo>) {
+fn drive(port: u16, driver: usize, dice: &mut Dice, tally: &Tally, zoo: &Arc<Zoo>) {
     let mut kind = Kind::roll(dice);
     let mut place = None;
     if kind.lingers() {
@@ -169,7 +169,7 @@ fn drive(port: u16, dice: &mut Dice, tally: &Tally, zoo: &Arc<Zoo>) {
             tally.waited(came.elapsed());
         }
     };
-    let mut visit = Visit { port, from, dice, logged_in: &mut logged_in };
+    let mut visit = Visit { port, driver, from, dice, logged_in: &mut logged_in };
     match visit.run(kind) {
         Ok(None) => tally.served.fetch_add(1, Relaxed),
         Ok(Some(beast)) => {

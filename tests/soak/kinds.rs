@@ -164,6 +164,8 @@ impl Kind {
 pub struct Visit<'a> {
     /// The server's port.
     pub port: u16,
+    /// Whose turn it is: no two visits at the same time have the same.
+    pub driver: usize,
     /// Where the client comes from.
     pub from: Ipv4Addr,
     /// Its luck.
@@ -183,7 +185,7 @@ impl Visit<'_> {
             Kind::Browse => self.browse()?,
             Kind::Store => {
                 let mut client = self.log_in_to_write()?;
-                uploads::store(&mut client, self.dice, true)?;
+                uploads::store(&mut client, self.driver, true)?;
                 quit(client)?;
             }
             Kind::BreakUpload => uploads::break_off(self.log_in_to_write()?, self.dice)?,
@@ -292,9 +294,10 @@ impl Visit<'_> {
     fn browse(&mut self) -> Result<(), Trouble> {
         let mut client = self.log_in()?;
         let command = ["LIST", "NLST", "MLSD"][self.dice.below(3)];
-        let (folder, entries) = match self.dice.below(20) {
-            0 => ("/pub/crowd", 1200),
-            1..10 => ("/pub/many", 100),
+        let (folder, entries) = match self.dice.below(40) {
+            0 => ("/pub/hall", site::HALL),
+            1 | 2 => ("/pub/crowd", site::CROWD),
+            3..20 => ("/pub/many", 100),
             _ => ("/pub/small", site::SMALL),
         };
         let listing = client.fetch(&format!("{command} {folder}"), true)?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -184,46 +184,62 @@ fn socket_pages() -> io::Result<u64> {
     Ok(words.next().and_then(|pages| pages.parse().ok()).unwrap_or(0))
 }
 
-/// Looks again and again, in a thread of its own.
+/// How many logons there are so far.
+type Logons = dyn Fn() -> u64 + Send + Sync;
+
+/// Looks again and again: at the process in one thread, and in another at the sockets too, because that takes
+/// seconds where there are tens of thousands in TIME_WAIT and processors are busy.
 pub struct Sampler {
     shared: Arc<Shared>,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
-#[derive(Default)]
 struct Shared {
+    subject: Subject,
+    logons: Box<Logons>,
     stop: AtomicBool,
-    logons: AtomicU64,
     looks: Mutex<Vec<Look>>,
 }
 
-impl Sampler {
-    /// Begins.
-    pub fn start(subject: Subject, every: Duration) -> Sampler {
-        let shared = Arc::new(Shared::default());
-        let own = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            let mut due = Instant::now();
-            while !own.stop.load(SeqCst) {
-                let before = Instant::now();
-                let look = if before >= due { subject.look_at_all() } else { subject.look() };
-                if before >= due {
-                    due = before + before.elapsed() * SOCKETS_SHARE;
-                }
-                // A process that is gone is somebody else's news.
-                if let Ok(mut look) = look {
-                    look.logons = own.logons.load(SeqCst);
-                    own.looks.lock().unwrap_or_else(PoisonError::into_inner).push(look);
-                }
-                std::thread::sleep(every.saturating_sub(before.elapsed()));
-            }
-        });
-        Sampler { shared, thread }
+impl Shared {
+    /// Takes one look. A process that is gone is somebody else's news.
+    fn keep(&self, look: impl FnOnce(&Subject) -> io::Result<Look>) {
+        if let Ok(mut look) = look(&self.subject) {
+            look.logons = (self.logons)();
+            self.looks.lock().unwrap_or_else(PoisonError::into_inner).push(look);
+        }
     }
+}
 
-    /// Tells it how many logons there were.
-    pub fn logons(&self, logons: u64) {
-        self.shared.logons.store(logons, SeqCst);
+impl Sampler {
+    /// Begins; `logons` is asked at every look.
+    pub fn start(subject: Subject, every: Duration, logons: impl Fn() -> u64 + Send + Sync + 'static) -> Sampler {
+        let shared =
+            Shared { subject, logons: Box::new(logons), stop: AtomicBool::new(false), looks: Mutex::new(Vec::new()) };
+        let shared = Arc::new(shared);
+        let (quick, whole) = (Arc::clone(&shared), Arc::clone(&shared));
+        let threads = [
+            std::thread::spawn(move || {
+                while !quick.stop.load(SeqCst) {
+                    let before = Instant::now();
+                    quick.keep(Subject::look);
+                    std::thread::sleep(every.saturating_sub(before.elapsed()));
+                }
+            }),
+            std::thread::spawn(move || {
+                let mut due = Instant::now();
+                while !whole.stop.load(SeqCst) {
+                    let before = Instant::now();
+                    if before >= due {
+                        whole.keep(Subject::look_at_all);
+                        due = before + before.elapsed() * SOCKETS_SHARE;
+                    }
+                    // Whoever ends it does not wait until the next is due.
+                    std::thread::sleep(every.min(due.saturating_duration_since(Instant::now())));
+                }
+            }),
+        ];
+        Sampler { shared, threads }
     }
 
     /// The last look.
@@ -232,11 +248,21 @@ impl Sampler {
         looks.last().copied().unwrap_or_default()
     }
 
-    /// Ends, with all that it has seen.
+    /// How many looks there were since so many logons.
+    pub fn since(&self, logons: u64) -> usize {
+        let looks = self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.iter().rev().take_while(|look| look.logons >= logons).count()
+    }
+
+    /// Ends, with all that it has seen, in the order of time.
     pub fn finish(self) -> Vec<Look> {
         self.shared.stop.store(true, SeqCst);
-        let _ = self.thread.join();
-        std::mem::take(&mut self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner))
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let mut looks = std::mem::take(&mut *self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner));
+        looks.sort_by(|a, b| a.at.total_cmp(&b.at));
+        looks
     }
 }
 

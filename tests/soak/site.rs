@@ -10,12 +10,18 @@ pub const SMALL: usize = 16;
 /// Length of `pub/big.bin` in bytes: more than any buffer on the way holds. It is sparse.
 pub const BIG: u64 = 64 << 20;
 
+/// Names in `pub/crowd`: more than are sorted at once, and few enough to be remembered.
+pub const CROWD: usize = 1200;
+
+/// Names in `pub/hall`: more than fit the memory for listings, so that they are always read.
+pub const HALL: usize = 1000;
+
 /// A text of this many lines, `pub/text.txt`.
 const TEXT_LINES: usize = 400;
 
 /// Makes the site in this folder.
 pub fn make(root: &Path) -> io::Result<()> {
-    for folder in ["pub/small", "pub/many", "pub/crowd"] {
+    for folder in ["pub/small", "pub/many", "pub/crowd", "pub/hall"] {
         fs::create_dir_all(root.join(folder))?;
     }
     for number in 0..SMALL {
@@ -26,9 +32,12 @@ pub fn make(root: &Path) -> io::Result<()> {
     for number in 0..100 {
         File::create(root.join(format!("pub/many/file-{number:03}.txt")))?;
     }
-    // More names than the server sorts: they are streamed.
-    for number in 0..1200 {
+    for number in 0..CROWD {
         File::create(root.join(format!("pub/crowd/one-of-many-files-with-long-names-{number:012}")))?;
+    }
+    // Each is much unlike the one before it, so that all of it takes memory.
+    for number in 0..HALL {
+        File::create(root.join(format!("pub/hall/{number:04}-{}", "long".repeat(50))))?;
     }
     Ok(())
 }

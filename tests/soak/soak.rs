@@ -35,6 +35,9 @@ const SAMPLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Logons below which a run is short.
 const SHORT: u64 = 20_000;
 
+/// Looks in the second half of all logons from which growth can be told: the load goes on until there are so many.
+const ENOUGH: usize = 20;
+
 /// How often the progress is written: on a terminal, and elsewhere.
 const PROGRESS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -151,20 +154,18 @@ fn measure(options: &Options, seed: u64, server: &mut Server) -> io::Result<Run>
     let baseline = subject.look_at_all()?;
 
     let every = if options.logons < SHORT { SAMPLE.1 } else { SAMPLE.0 };
-    let sampler = Sampler::start(subject.clone(), every);
     let mut crowd = Crowd::start(options, seed, server.port)?;
     let began = Instant::now();
+    let sampler = Sampler::start(subject.clone(), every, crowd.logons());
     let load = crowd.watch(options, &sampler, began);
-    let seconds = began.elapsed().as_secs_f64();
-    let audit = server.audit()?;
     let death = subject.look_at_all()?;
-    let died = Instant::now();
+    let audit = server.audit()?;
+    let (died, seconds) = (Instant::now(), began.elapsed().as_secs_f64());
     crowd.kill();
     let outcome = load?;
     let zero_after = until_zero(server)?.then(|| died.elapsed());
     let zero = subject.look_at_all()?;
     let progress = crowd.progress();
-    sampler.logons(progress.of("logons"));
     let noise = Noise::new(options.stock_allocator, subject.has_cgroup());
     let end = settle(&subject, &baseline, noise)?;
     let settled_after = died.elapsed();
@@ -263,7 +264,13 @@ impl Crowd {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until all logons are made, the time is up, or nobody gets in any more.
+    /// Tells how many logons there are so far, whenever it is asked.
+    fn logons(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let progress = Arc::clone(&self.progress);
+        move || progress.lock().unwrap_or_else(PoisonError::into_inner).of("logons")
+    }
+
+    /// Waits until all logons are made and seen often enough, the time is up, or nobody gets in any more.
     fn watch(&mut self, options: &Options, sampler: &Sampler, began: Instant) -> io::Result<Outcome> {
         let terminal = io::stdout().is_terminal();
         let every = if terminal { PROGRESS.0 } else { PROGRESS.1 };
@@ -271,11 +278,10 @@ impl Crowd {
         loop {
             let progress = self.progress();
             let logons = progress.of("logons");
-            sampler.logons(logons);
             if logons != moved.0 {
                 moved = (logons, Instant::now());
             }
-            let outcome = if logons >= options.logons {
+            let outcome = if logons >= options.logons && sampler.since(logons / 2) >= ENOUGH {
                 Some(Outcome::Done)
             } else if options.seconds.is_some_and(|most| began.elapsed().as_secs() >= most) {
                 Some(Outcome::TimeUp)

@@ -50,10 +50,13 @@ pub fn log_in(client: &mut Client) -> Result<(), Trouble> {
     client.expect("TYPE I", 200)
 }
 
-/// Stores a file, fetches it again, renames and deletes it.
-pub fn store(client: &mut Client, dice: &mut Dice, extended: bool) -> Result<(), Trouble> {
-    let number = dice.below(SMALL);
-    let name = format!("up-{number}-{:08x}", dice.below(1 << 30));
+/// Stores a file, fetches it again, renames and deletes it. No two do so at the same time as the same `driver`.
+///
+/// The names are few: of each that there ever was the kernel keeps a note that it is gone (a negative dentry),
+/// which counts as the server's memory until memory is short.
+pub fn store(client: &mut Client, driver: usize, extended: bool) -> Result<(), Trouble> {
+    let number = driver % SMALL;
+    let name = format!("up-{number}-{driver}");
     let mut data = client.passive(extended, None)?;
     client.expect(&format!("STOR {name}"), 150)?;
     data.write_all(&site::small(number))?;

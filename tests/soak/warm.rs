@@ -2,7 +2,6 @@
 //! touches once, and keeps for good, are then part of the baseline and not taken for growth.
 
 use crate::client::{Client, Trouble};
-use crate::dice::Dice;
 use crate::server::{FLAGS, Server};
 use crate::uploads;
 use std::io::{self, Write};
@@ -42,13 +41,13 @@ fn one(port: u16, number: usize) -> Result<Client, Trouble> {
     let extended = number.is_multiple_of(2);
     client.answer(220)?;
     uploads::log_in(&mut client)?;
-    uploads::store(&mut client, &mut Dice::new(0, number as u64), extended)?;
+    uploads::store(&mut client, number, extended)?;
     client.expect("USER anonymous", 331)?;
     client.expect("PASS guest@example.net", 230)?;
     client.fetch("RETR /pub/text.txt", extended)?;
     client.expect("TYPE I", 200)?;
     client.fetch("RETR /pub/small/3.bin", extended)?;
-    for command in ["LIST /pub/crowd", "NLST /pub/crowd", "MLSD /pub/many", "NLST /pub/many/f*9*"] {
+    for command in ["LIST /pub/crowd", "LIST /pub/hall", "MLSD /pub/many", "NLST /pub/many/f*9*"] {
         client.fetch(command, extended)?;
     }
     for (command, code) in [("STAT /pub/small", 213), ("RETR /pub/nothing", 550)] {
