@@ -297,4 +297,26 @@ mod tests {
         let sockets = look.sockets.unwrap();
         assert!(sockets.sessions == 1 && sockets.listeners >= 1, "{sockets:?}");
     }
+
+    #[test]
+    fn each_look_knows_how_many_logons_there_were() {
+        let logons = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let told = Arc::clone(&logons);
+        let subject = Subject::new(std::process::id(), 1, None);
+        let sampler = Sampler::start(subject, Duration::from_millis(1), move || told.load(SeqCst));
+        let seen = |logons, count| {
+            let end = Instant::now() + Duration::from_secs(20);
+            while sampler.since(logons) < count {
+                assert!(Instant::now() < end, "waited in vain");
+                std::thread::yield_now();
+            }
+        };
+        seen(0, 3);
+        assert_eq!(sampler.since(1), 0);
+        logons.store(7, SeqCst);
+        seen(7, 5);
+        let looks = sampler.finish();
+        assert!(looks.len() >= 8);
+        assert!(looks.is_sorted_by(|a, b| a.at <= b.at) && looks.iter().any(|look| look.sockets.is_some()));
+    }
 }
