@@ -23,6 +23,9 @@ const SESSIONS_MAX: usize = 1_000_000_000;
 const DURATION: Duration = Duration::from_secs(10);
 /// `--duration` with `--find-pool`, for each pool.
 const DURATION_POOL: Duration = Duration::from_secs(3);
+/// The same where clients stay or pause: so many times as long as that, and at most this.
+const STAYS: u32 = 3;
+const DURATION_POOL_MAX: Duration = Duration::from_secs(60);
 /// `--rate`, in thousandths of a session a second: once in a hundred seconds to more than a host can send.
 const RATES: std::ops::RangeInclusive<u64> = 10..=100_000_000;
 /// `--idle-for`.
@@ -124,24 +127,32 @@ impl Rate {
 }
 
 impl Load {
+    /// Whether the time of a run is short beside how long clients stay and pause because they are told to: what is
+    /// seen then is how they come, and not how it is with all of them there. Yields the time that is enough.
+    #[must_use]
+    pub fn is_short(&self) -> Option<Duration> {
+        let enough = stay(&self.mix, self.idle_for, self.think) * STAYS;
+        self.duration.filter(|duration| *duration < enough).map(|_| enough)
+    }
+
     /// Checks what was typed.
     pub(super) fn new(args: LoadArgs, typed_target: Option<OsString>) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let sessions = problems.value("--sessions", &args.sessions, None, |value| {
             units::count(value, 1..=SESSIONS_MAX).map(|count| Some(count as u64))
         });
-        let duration = match (args.find_pool, sessions) {
-            (true, _) => Some(DURATION_POOL),
-            (false, None) => Some(DURATION),
-            (false, Some(_)) => None,
-        };
-        let duration = problems.value("--duration", &args.duration, duration, |value| units::time(value).map(Some));
         let mix = problems.value("--mix", &args.mix, vec![(Kind::Fetch, 1)], mix);
         let rate = problems.value("--rate", &args.rate, None, |value| rate(value).map(Some));
         let clients = if rate.is_some() { CLIENTS_OPEN } else { CLIENTS };
         let clients = problems.value("--clients", &args.clients, clients, |value| units::count(value, 1..=CLIENTS_MAX));
         let think = problems.value("--think", &args.think, Duration::ZERO, think);
         let idle_for = problems.value("--idle-for", &args.idle_for, IDLE_FOR, units::time);
+        let duration = match (args.find_pool, sessions) {
+            (true, _) => Some((stay(&mix, idle_for, think) * STAYS).clamp(DURATION_POOL, DURATION_POOL_MAX)),
+            (false, None) => Some(DURATION),
+            (false, Some(_)) => None,
+        };
+        let duration = problems.value("--duration", &args.duration, duration, |value| units::time(value).map(Some));
         let upload_size = problems
             .value("--upload-size", &args.upload_size, UPLOAD_SIZE, |value| units::size(value, 1..=UPLOAD_SIZE_MAX));
         let timeout = problems.value("--timeout", &args.timeout, TIMEOUT, units::time);
@@ -184,6 +195,12 @@ impl Load {
     }
 }
 
+/// How long a client stays and pauses because it was told to, where it stays.
+fn stay(mix: &[(Kind, u32)], idle_for: Duration, think: Duration) -> Duration {
+    let idles = mix.iter().any(|(kind, _)| *kind == Kind::Idle);
+    if idles { think + idle_for } else { think }
+}
+
 fn target(find_pool: bool, typed: Option<OsString>, problems: &mut Problems) -> Option<Target> {
     let result = match (find_pool, typed) {
         (true, None) => Ok(Target::Folder(".".into())),
@@ -202,6 +219,10 @@ fn file(flag: &'static str, typed: Option<String>, problems: &mut Problems) -> O
     let typed = typed?;
     if typed.is_empty() {
         problems.add(flag, Fault::usage("\"\" is not a file".to_owned()));
+    }
+    // Elsewhere that is standard output, which has the table.
+    if typed == "-" {
+        problems.add(flag, Fault::usage("\"-\" is not a file; ./- is".to_owned()));
     }
     Some(typed.into())
 }
@@ -287,6 +308,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_is_tried_for_several_times_what_clients_stay() {
+        let tried = |line: &[&str]| {
+            let load = load(&[&["--find-pool"], line].concat()).unwrap();
+            (load.duration.unwrap().as_secs(), load.is_short().map(|enough| enough.as_secs()))
+        };
+        // What nobody does takes no time.
+        assert_eq!(tried(&["--mix", "fetch"]), (3, None));
+        assert_eq!(tried(&["--think", "2s"]), (6, None));
+        assert_eq!(tried(&["--mix", "idle,list", "--think", "2s", "--idle-for", "4s"]), (18, None));
+        assert_eq!(tried(&["--mix", "idle"]), (30, None));
+        assert_eq!(tried(&["--mix", "idle", "--idle-for", "10m"]), (60, Some(1800)));
+        assert_eq!(tried(&["--mix", "idle", "--duration", "3s"]), (3, Some(30)));
+    }
+
+    #[test]
     fn mixes_and_rates() {
         assert_eq!(mix("fetch=3,logon,idle=1000"), Ok(vec![(Kind::Fetch, 3), (Kind::Logon, 1), (Kind::Idle, 1000)]));
         for value in ["", ",", "fetch,", "fetch,fetch=2", "fetch=0", "fetch=1001", "fetch=", "Fetch", "stor", "a=b"] {
@@ -302,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_one_line_that_names_the_flag() {
-        let cases: [(&[&str], &str); 16] = [
+        let cases: [(&[&str], &str); 17] = [
             (&[], "URL: none given"),
             (&["x"], "URL: \"x\" is not a URL"),
             (&["--find-pool", "ftp://h/"], "URL: --find-pool takes a folder"),
@@ -319,6 +355,7 @@ mod tests {
             (&["--find-pool", "--mix", "fetch,upload"], "--mix: upload: the servers of --find-pool take"),
             (&[URL, "--json", "a", "--plot", "a"], "--plot: it is the file of --json"),
             (&[URL, "--json="], "--json: \"\" is not a file"),
+            (&[URL, "--plot", "-"], "--plot: \"-\" is not a file"),
         ];
         for (line, expected) in cases {
             let lines = load(line).unwrap_err();
@@ -340,7 +377,11 @@ mod tests {
             ("--sessions", "(default: as many as there are in --duration)".to_owned()),
             (
                 "--duration",
-                format!("(default {time}; none where --sessions is given; {pool} for each pool of --find-pool)"),
+                format!(
+                    "(default {time}; none where --sessions is given; for each pool of --find-pool {pool}, or, up to \
+                     {}, three times --think and --idle-for)",
+                    units::time_text(DURATION_POOL_MAX)
+                ),
             ),
             ("--mix", "(default fetch)".to_owned()),
             ("--rate", "(default: each client begins its next session when its last has ended)".to_owned()),

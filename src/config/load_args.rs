@@ -26,8 +26,8 @@ pub(super) struct LoadArgs {
     #[argh(option)]
     pub(super) sessions: Option<String>,
 
-    /// time after which no session begins (default 10s; none where --sessions is given; 3s for
-    /// each pool of --find-pool)
+    /// time after which no session begins, and those of idle end (default 10s; none where --sessions
+    /// is given; for each pool of --find-pool 3s, or, up to 1m, three times --think and --idle-for)
     #[argh(option)]
     pub(super) duration: Option<String>,
 

@@ -121,26 +121,26 @@ impl<'a> Control<'a> {
         self.await_reply(verb, &[226, 250]).map(drop)
     }
 
-    /// Stays for a while, or until `ended`, which is asked each second, says so.
+    /// Stays for a while, or until `ended`, which is asked each second, says so; says whether it was the whole while.
     ///
     /// # Errors
     /// The server has spoken, or the connection has ended.
-    pub fn idle(&mut self, time: Duration, ended: impl Fn() -> bool) -> Result<(), Fault> {
+    pub fn idle(&mut self, time: Duration, ended: impl Fn() -> bool) -> Result<bool, Fault> {
         let end = Instant::now() + time;
-        loop {
+        let whole = loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || ended() || !self.unread.is_empty() {
-                break;
+                break left.is_zero();
             }
             self.set_timeout(left.min(Duration::from_secs(1)))?;
             match self.receive() {
                 Ok(()) | Err(Failure::Timeout) => {}
                 Err(other) => return Err(other.into()),
             }
-        }
+        };
         self.set_timeout(self.server.timeout)?;
         if self.unread.is_empty() {
-            return Ok(());
+            return Ok(whole);
         }
         // Nothing was asked, so this is a goodbye.
         let said = self.reply()?;

@@ -21,6 +21,9 @@ const STACK: usize = 128 * 1024;
 /// How long a client of the closed loop that was turned away waits at least: it would spin otherwise.
 const TURNED_AWAY: Duration = Duration::from_millis(100);
 
+/// Who has not logged in so long after the time is up was kept waiting. Who came in the last moment has that long.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
+
 /// What the clients share.
 #[derive(Debug)]
 struct Shared {
@@ -146,6 +149,8 @@ impl Shared {
         let mut seen = Seen::default();
         let stopped = || self.stopped.load(SeqCst);
         let result = self.job.run((client, ticket), begin, buffers, &mut seen, stopped);
+        let up = self.plan.end().map(|end| end + LAST_MOMENT);
+        seen.kept_waiting = up.is_some_and(|up| seen.logon.is_some_and(|logon| begin + logon > up));
         let at = self.plan.begin().elapsed();
         self.measure.lock().ends(ticket.kind, &seen, result, at);
         result

@@ -1,11 +1,13 @@
 //! The files that were asked for, `--json` and `--plot`.
 //!
 //! They are opened before the run, because what was measured must not be lost; and changed after it, because
-//! what an earlier run has measured must not be lost either. A run without a result leaves none behind.
+//! what an earlier run has measured must not be lost either. A run without a result leaves none behind, unless a second signal ends it at once.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, fstat};
 
 use super::LoadError;
 use crate::config::load::Load;
@@ -25,7 +27,14 @@ impl Files {
     /// One of them can't be written.
     pub fn open(load: &Load) -> Result<Self, LoadError> {
         let open = |flag, path: &Option<PathBuf>| path.as_deref().map(|path| Out::open(flag, path)).transpose();
-        Ok(Self { json: open("--json", &load.json)?, plot: open("--plot", &load.plot)? })
+        let files = Self { json: open("--json", &load.json)?, plot: open("--plot", &load.plot)? };
+        match (&files.json, &files.plot) {
+            // However it is spelled. What is no file may be the same, as /dev/null is.
+            (Some(json), Some(plot)) if json.is_same_file(plot) => {
+                Err(LoadError::usage(format!("--plot: {:?} is the file of --json as well", plot.path)))
+            }
+            _ => Ok(files),
+        }
     }
 
     /// Writes them.
@@ -60,6 +69,14 @@ impl Out {
         };
         let file = file.map_err(|error| cannot(flag, path, &error))?;
         Ok(Self { flag, path: path.to_owned(), file, ours })
+    }
+
+    fn is_same_file(&self, other: &Out) -> bool {
+        let id = |out: &Out| {
+            let status = fstat(&out.file).ok().filter(|status| FileType::from_raw_mode(status.st_mode).is_file())?;
+            Some((status.st_dev, status.st_ino))
+        };
+        id(self).is_some_and(|own| id(other) == Some(own))
     }
 
     fn write(mut self, text: &str) -> Result<(), LoadError> {

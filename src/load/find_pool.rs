@@ -59,13 +59,26 @@ struct Grade {
 }
 
 impl Trial {
-    /// Share of sessions that did not succeed, those that never began included.
+    /// Share of sessions that did not succeed, those that never began and those that were kept waiting until the
+    /// others left included.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn lost(&self) -> f64 {
         let seen = &self.outcome.seen;
-        let lost = seen.refused() + seen.failed() + seen.unfinished() + self.outcome.overdue;
+        let lost = seen.refused() + seen.failed() + self.unserved();
         lost as f64 / (seen.begun + self.outcome.overdue).max(1) as f64
+    }
+
+    /// Sessions that had not logged in when the time was up, that did not end, or that never began.
+    #[must_use]
+    pub fn unserved(&self) -> u64 {
+        self.outcome.seen.unfinished() + self.outcome.seen.kept_waiting + self.outcome.overdue
+    }
+
+    /// Whether clients were too few to begin all sessions in time. A host that is too busy looks the same.
+    #[must_use]
+    pub fn lacks_clients(&self) -> bool {
+        self.outcome.overdue > 0 || self.outcome.seen.late > 0
     }
 
     /// Share of one processor that the server had.
@@ -174,8 +187,11 @@ pub fn search(load: &Load, folder: &Path, interrupted: &AtomicBool) -> Result<Fo
         let reference: Vec<Grade> = grades.iter().map(|tried| tried.grade).collect();
         recommended = Some(Size { queue: shortest(size(workers), &reference, attempt)?, ..size(workers) });
     }
-    let recommended = trials.iter().position(|trial| Some(trial.size) == recommended);
-    Ok(Found { trials, recommended, most, interrupted: interrupted.load(SeqCst) })
+    let interrupted = interrupted.load(SeqCst);
+    // Of a search that has not ended nothing is known but that a pool holds.
+    let fit = |trial: &Trial| Some(trial.size) == recommended && (trial.holds() || !interrupted);
+    let recommended = trials.iter().position(fit);
+    Ok(Found { trials, recommended, most, interrupted })
 }
 
 /// Loads one server, and ends it.

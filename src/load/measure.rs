@@ -115,6 +115,10 @@ pub struct Seen {
     pub connected: bool,
     /// Until the login was accepted.
     pub logon: Option<Duration>,
+    /// The login was accepted only when the time of the run was up, and others left.
+    pub kept_waiting: bool,
+    /// It would have stayed, and had to leave because the time of the run was up.
+    pub cut: bool,
     /// Until the first byte of data had come.
     pub first_byte: Option<Duration>,
     /// Bytes of data that came.
@@ -132,6 +136,10 @@ pub struct Measure {
     pub begun: u64,
     /// Sessions that succeeded.
     pub succeeded: u64,
+    /// Sessions that were at rest when the time was up, and left: how long they would have stayed is not known.
+    pub cut: u64,
+    /// Sessions that had not logged in when the time was up, and did so when others had left.
+    pub kept_waiting: u64,
     /// Whether there ever was a control connection.
     pub connected: bool,
     /// The first failure to connect.
@@ -160,7 +168,7 @@ pub struct Measure {
     pub left_behind: u64,
     /// Sessions that have ended, over time.
     pub series: Series,
-    /// When the last session ended, from the start.
+    /// When the last session ended that was not cut or kept waiting, from the start.
     pub last: Duration,
 }
 
@@ -177,6 +185,8 @@ impl Measure {
         Ok(Self {
             begun: 0,
             succeeded: 0,
+            cut: 0,
+            kept_waiting: 0,
             connected: false,
             unreachable: None,
             logon: Times::new()?,
@@ -210,13 +220,18 @@ impl Measure {
         self.received += seen.received;
         self.sent += seen.sent;
         self.left_behind += u64::from(seen.left_behind);
-        self.last = self.last.max(at);
         if let Some(time) = seen.logon {
             self.logon.add(time);
         }
         if let Some(time) = seen.first_byte {
             self.first_byte.add(time);
         }
+        // How these went on says nothing of what the server did in its time.
+        if result.is_ok() && (seen.kept_waiting || seen.cut) {
+            *(if seen.kept_waiting { &mut self.kept_waiting } else { &mut self.cut }) += 1;
+            return;
+        }
+        self.last = self.last.max(at);
         self.series.add(at, result.is_ok());
         match result {
             Ok(time) => {
@@ -251,7 +266,7 @@ impl Measure {
     /// Sessions that have begun and not ended.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        self.begun.saturating_sub(self.succeeded + self.refused() + self.failed())
+        self.begun.saturating_sub(self.succeeded + self.cut + self.kept_waiting + self.refused() + self.failed())
     }
 }
 
@@ -300,6 +315,28 @@ mod tests {
         assert_eq!((measure.kinds[&Kind::Fetch].count(), measure.kinds[&Kind::List].count()), (1, 0));
         assert_eq!((measure.received, measure.connected, measure.last), (5, true, 9 * MS));
         assert_eq!(measure.unreachable, Some(Failure::ConnectRefused));
+    }
+
+    #[test]
+    fn a_session_that_is_cut_short_has_no_length_and_did_not_fail() {
+        let mut measure = Measure::new(&[(Kind::Idle, 1)]).unwrap();
+        for _ in 0..3 {
+            measure.begins(None);
+        }
+        let stayed = Seen { logon: Some(MS), ..Seen::default() };
+        measure.ends(Kind::Idle, &stayed, Ok(50 * MS), 60 * MS);
+        measure.ends(Kind::Idle, &Seen { cut: true, ..stayed }, Ok(9 * MS), 70 * MS);
+        measure.ends(Kind::Idle, &Seen { cut: true, kept_waiting: true, ..stayed }, Ok(5 * MS), 70 * MS);
+        assert_eq!((measure.succeeded, measure.cut, measure.kept_waiting), (1, 1, 1));
+        assert_eq!((measure.unfinished(), measure.refused(), measure.failed()), (0, 0, 0));
+        assert_eq!((measure.logon.count(), measure.session.count()), (3, 1));
+        assert!(measure.session.max().is_some_and(|longest| (longest - 50.0).abs() < 0.1));
+        assert_eq!((measure.series.succeeded().iter().sum::<u64>(), measure.last), (1, 60 * MS));
+        // Who was refused in the end is not counted as kept waiting as well.
+        measure.begins(None);
+        let refused = Refusal { code: 421, to: "USER" };
+        measure.ends(Kind::Idle, &Seen { kept_waiting: true, ..stayed }, Err(Fault::Refused(refused)), 80 * MS);
+        assert_eq!((measure.kept_waiting, measure.refused()), (1, 1));
     }
 
     #[test]

@@ -108,13 +108,13 @@ pub fn run(load: &Load) -> Result<bool, LoadError> {
             let outcome = measure(load, url, server, &interrupted, String::new())?;
             print(&report::table(load, &outcome))?;
             files.write(&report::json(load, &outcome), &plot::svg(load, &outcome))?;
-            Ok(outcome.seen.succeeded > 0)
+            Ok(outcome.seen.succeeded + outcome.seen.cut > 0)
         }
         Target::Folder(folder) => {
             let found = find_pool::search(load, folder, &interrupted)?;
             print(&pool_report::table(load, folder, &found))?;
             files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found))?;
-            Ok(found.trials.iter().any(|trial| trial.outcome.seen.succeeded > 0))
+            Ok(found.trials.iter().any(|trial| trial.outcome.seen.succeeded + trial.outcome.seen.cut > 0))
         }
     }
 }
@@ -129,7 +129,12 @@ fn measure(
 ) -> Result<Outcome, LoadError> {
     let (asked, name) = (load.clone(), url.clone());
     let job = unless(interrupted, move || {
-        Job::new(&asked, &name, server).map_err(|line| LoadError::here(format!("URL: {line}")))
+        Job::new(&asked, &name, server).map_err(|why| {
+            LoadError::here(match &asked.target {
+                Target::Url(url) => format!("URL: {url}: {why}"),
+                Target::Folder(folder) => format!("FOLDER: {folder:?}: {why}"),
+            })
+        })
     })?;
     let seen = Measure::new(&load.mix).map_err(|error| LoadError::here(format!("--mix: {error}")))?;
     let crowd = Crowd::start(load.clients, job, seen, || Plan::new(load)).map_err(|error| {

@@ -24,7 +24,7 @@ pub fn table(load: &Load, folder: &Path, found: &Found) -> String {
     }
     let _ = write!(
         out,
-        "\n\n{:>9}{:>9}{:>11}{:>11}{:>7}{:>12}{:>11}{:>11}{:>10}{:>9}\n",
+        "\n\n{:>9}{:>9}{:>11}{:>11}{:>7}{:>12}{:>11}{:>11}{:>10}{:>9}{:>10}\n",
         "--workers",
         "--queue",
         "load line",
@@ -34,14 +34,15 @@ pub fn table(load: &Load, folder: &Path, found: &Found) -> String {
         "logon p50",
         "logon p99",
         "refused",
-        "failed"
+        "failed",
+        "unserved"
     );
     for (number, trial) in found.trials.iter().enumerate() {
         let seen = &trial.outcome.seen;
         let logon = |share| seen.logon.quantile(share).map_or("-".to_owned(), time);
         let _ = writeln!(
             out,
-            "{:>9}{:>9}{:>11}{:>11}{:>7}{:>12}{:>11}{:>11}{:>10}{:>9}{}",
+            "{:>9}{:>9}{:>11}{:>11}{:>7}{:>12}{:>11}{:>11}{:>10}{:>9}{:>10}{}",
             trial.size.workers,
             trial.size.queue,
             format!("{} MiB", trial.worst_case_mib),
@@ -51,7 +52,8 @@ pub fn table(load: &Load, folder: &Path, found: &Found) -> String {
             logon(0.5),
             logon(0.99),
             grouped(seen.refused()),
-            grouped(seen.failed() + seen.unfinished() + trial.outcome.overdue),
+            grouped(seen.failed()),
+            grouped(trial.unserved()),
             if Some(number) == found.recommended { "  <" } else { "" },
         );
     }
@@ -64,14 +66,24 @@ pub fn table(load: &Load, folder: &Path, found: &Found) -> String {
 fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     let mut out = String::new();
     if found.interrupted {
-        out.push_str("ended early by a signal: larger pools were not tried\n");
+        out.push_str("ended early by a signal: not all pools were tried\n");
+    }
+    if let Some(enough) = load.is_short() {
+        let enough = seconds(enough);
+        let _ =
+            writeln!(out, "clients stay or pause so long that pools were seen filling: raise --duration to {enough}");
     }
     let Some(trial) = found.recommended.and_then(|number| found.trials.get(number)) else {
         return out;
     };
-    let late = trial.outcome.seen.late;
-    if late > 0 {
-        let _ = writeln!(out, "{} sessions began late: raise --clients, or this host is too busy", grouped(late));
+    if trial.lacks_clients() {
+        let (late, never) = (grouped(trial.outcome.seen.late), grouped(trial.outcome.overdue));
+        let clients = load.clients;
+        let _ = writeln!(
+            out,
+            "{late} sessions began late and {never} never: {clients} clients are too few, so raise --clients, or this \
+             host is too busy"
+        );
     }
     if trial.is_short() {
         let count = grouped(trial.outcome.seen.logon.count());
@@ -86,8 +98,11 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     }
     if !trial.holds() {
         let lost = trial.lost() * 100.0;
-        let reason =
-            if found.most < load.clients { "more workers do not fit here" } else { "more workers do not help" };
+        let reason = match trial {
+            trial if trial.outcome.overdue > 0 => "what more workers would do is not known",
+            _ if found.most < load.clients => "more workers do not fit here: raise --memory-limit, or the host's own",
+            _ => "more workers do not help: look at CPU",
+        };
         let _ = writeln!(out, "not held: {} % of the sessions did not succeed, and {reason}", figure(lost));
     }
     let _ = writeln!(
@@ -158,6 +173,8 @@ fn pool(trial: &Trial) -> String {
     object.member("refused", &seen.refused());
     object.member("failed", &seen.failed());
     object.member("unfinished", &seen.unfinished());
+    object.member("kept_waiting", &seen.kept_waiting);
+    object.member("cut", &seen.cut);
     object.member("late", &seen.late);
     object.member("overdue", &trial.outcome.overdue);
     object.end()
@@ -210,7 +227,7 @@ pub fn svg(load: &Load, folder: &Path, found: &Found) -> String {
                 "sessions that did not succeed, %",
                 (x.clone(), NAME),
                 Axis::linear(greatest(&[&lost]).max(1.0), 4.0, tick),
-                vec![line("refused, failed or never begun", brown, lost)],
+                vec![line("refused, failed or unserved", brown, lost)],
             )
         },
         Panel {

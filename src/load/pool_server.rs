@@ -137,8 +137,23 @@ impl PoolServer {
         if let Some(stderr) = self.child.stderr.take() {
             let _ = stderr.take(COMPLAINT_MAX).read_to_string(&mut text);
         }
-        let line = text.lines().next().unwrap_or("--find-pool: the server ended without a word");
-        line.strip_prefix("plimsoll: ").unwrap_or(line).to_owned()
+        complaint(text.lines().next().unwrap_or_default())
+    }
+}
+
+/// What a server complains of, as who has given a load other flags has to read it.
+fn complaint(line: &str) -> String {
+    let line = line.strip_prefix("plimsoll: ").unwrap_or(line);
+    match line.split_once(": ") {
+        None => {
+            format!("--find-pool: the server ended without a word{}{line}", if line.is_empty() { "" } else { ": " })
+        }
+        Some(("ROOT", why)) => format!("FOLDER: {why}"),
+        // What it says of its own flags does not help here.
+        Some(("--workers", why)) if why.contains("--memory-limit") => {
+            format!("--memory-limit: of the smallest pool {}", why.split(": ").next().unwrap_or(why))
+        }
+        Some(_) => line.to_owned(),
     }
 }
 
@@ -167,6 +182,23 @@ fn cpu(stat: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_names_what_a_load_was_given() {
+        let memory = "the worst case is 12 MiB, but --memory-limit is 4 MiB";
+        for (said, told) in [
+            ("plimsoll: ROOT: root folder \"/x\" does not exist", "FOLDER: root folder \"/x\" does not exist"),
+            (
+                &format!("plimsoll: --workers: {memory}: no worker fits"),
+                &format!("--memory-limit: of the smallest pool {memory}"),
+            ),
+            ("plimsoll: --workers: no more threads", "--workers: no more threads"),
+            ("", "--find-pool: the server ended without a word"),
+            ("Killed", "--find-pool: the server ended without a word: Killed"),
+        ] {
+            assert_eq!(complaint(said), told);
+        }
+    }
 
     #[test]
     fn what_the_kernel_tells_of_a_process_is_read() {

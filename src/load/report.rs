@@ -63,7 +63,8 @@ pub fn shape(load: &Load) -> String {
         None if load.think.is_zero() => "closed loop".to_owned(),
         None => format!("closed loop, {} between sessions", seconds(load.think)),
     };
-    format!("{} clients, {pace}, {}", load.clients, mix.join(","))
+    let clients = if load.clients == 1 { "client" } else { "clients" };
+    format!("{} {clients}, {pace}, {}", load.clients, mix.join(","))
 }
 
 fn weighted(kind: Kind, weight: u32, kinds: usize) -> String {
@@ -79,12 +80,20 @@ pub fn table(load: &Load, outcome: &Outcome) -> String {
     }
     let _ = writeln!(
         out,
-        "{}: {} sessions begun, {} succeeded, {} refused, {} failed{}",
+        "{}: {} sessions begun, {} succeeded, {} refused, {} failed{}{}{}",
         seconds(outcome.elapsed),
         grouped(seen.begun),
         grouped(seen.succeeded),
         grouped(seen.refused()),
         grouped(seen.failed()),
+        match seen.cut {
+            0 => String::new(),
+            cut => format!(", {} cut short", grouped(cut)),
+        },
+        match seen.kept_waiting {
+            0 => String::new(),
+            kept => format!(", {} kept waiting", grouped(kept)),
+        },
         match seen.unfinished() {
             0 => String::new(),
             unfinished => format!(", {} not finished", grouped(unfinished)),
@@ -125,10 +134,11 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
     let seen = &outcome.seen;
     let mut lines = Vec::new();
     for (refusal, count) in &seen.refusals {
-        let why = if refusal.to == "STOR" && matches!(refusal.code, 500 | 502 | 532 | 550 | 553) {
-            ": no uploads here"
-        } else {
-            ""
+        let closed = refusal.to == "STOR" && matches!(refusal.code, 500 | 502 | 532 | 550 | 553);
+        let why = match closed {
+            false => "",
+            true if seen.left_behind > 0 => ": a client's earlier upload can't be deleted, and is in its way",
+            true => ": no uploads here",
         };
         lines.push(format!("{:>10}  refused with {} to {}{why}", grouped(*count), refusal.code, refusal.to));
     }
@@ -143,7 +153,18 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
         ));
     }
     if outcome.overdue > 0 {
-        lines.push(format!("{:>10}  (about) never began, though their time had come", grouped(outcome.overdue)));
+        let never = grouped(outcome.overdue);
+        lines.push(format!("{never:>10}  (about) never began: raise --clients; what they waited is not in the table"));
+    }
+    if seen.cut > 0 {
+        let cut = grouped(seen.cut);
+        lines.push(format!("{cut:>10}  were idle when the time was up and left: only their logon is in the table"));
+    }
+    if seen.kept_waiting > 0 {
+        let kept = grouped(seen.kept_waiting);
+        lines.push(format!(
+            "{kept:>10}  had not logged in when the time was up: raise --duration, or --workers of the server"
+        ));
     }
     if seen.left_behind > 0 {
         let count = grouped(seen.left_behind);
@@ -169,6 +190,8 @@ pub fn json(load: &Load, outcome: &Outcome) -> String {
     object.member("succeeded", &seen.succeeded);
     object.member("refused", &seen.refused());
     object.member("failed", &seen.failed());
+    object.member("cut", &seen.cut);
+    object.member("kept_waiting", &seen.kept_waiting);
     object.member("unfinished", &seen.unfinished());
     object.decimal("sessions_per_s", Some(outcome.rate()));
     object.member("received_bytes", &seen.received);
@@ -258,6 +281,10 @@ mod tests {
             seen.begins(None);
             seen.ends(Kind::Logon, &Seen { left_behind: true, ..Seen::default() }, Err(fault), ms(1));
         }
+        for kept_waiting in [false, false, true] {
+            seen.begins(None);
+            seen.ends(Kind::Logon, &Seen { cut: true, kept_waiting, ..Seen::default() }, Ok(ms(1)), ms(1));
+        }
         let url = "ftp://127.0.0.1/a".to_owned();
         Outcome { url, seen, elapsed: Duration::from_secs(2), overdue: 5, interrupted: false }
     }
@@ -268,7 +295,7 @@ mod tests {
         let table = table(&load, &outcome(&load));
         for line in [
             "ftp://127.0.0.1/a: 64 clients, open loop at 500 sessions a second, logon=1,list=2",
-            "2.0 s: 1,003 sessions begun, 1,000 succeeded, 1 refused, 2 failed",
+            "2.0 s: 1,006 sessions begun, 1,000 succeeded, 1 refused, 2 failed, 2 cut short, 1 kept waiting",
             "500 sessions a second, 500 MiB/s (1000 MiB received, 0 MiB sent)",
             "time to             count       p50       p90       p99     p99.9       max",
             "logon               1,000    500 ms    900 ms    990 ms    999 ms    1.00 s",
@@ -278,7 +305,9 @@ mod tests {
             "         1  refused with 421 to greeting",
             "         2  failed: timeout",
             "         1  began more than 10 ms late: no client was free, or this host was busy",
-            "         5  (about) never began, though their time had come",
+            "         5  (about) never began: raise --clients; what they waited is not in the table",
+            "         2  were idle when the time was up and left: only their logon is in the table",
+            "         1  had not logged in when the time was up: raise --duration, or --workers of the server",
             "         3  uploads could not be deleted: plimsoll-load-* is left on the server",
         ] {
             assert!(table.lines().any(|found| found == line), "{line:?} is not in\n{table}");

@@ -54,9 +54,9 @@ impl Job {
         };
         let fetches = load.mix.iter().any(|(kind, _)| *kind == Kind::Fetch);
         if fetches && url.is_folder() {
-            job.files = job.files_below(url).map_err(|fault| format!("{url}: {}", told(fault)))?;
+            job.files = job.files_below(url).map_err(told)?;
             if job.files.is_empty() {
-                return Err(format!("{url}: there is no file to fetch; name one, or give --mix without fetch"));
+                return Err("there is no file to fetch; name one that is there, or give --mix without fetch".to_owned());
             }
         }
         Ok(job)
@@ -88,7 +88,7 @@ impl Job {
             }
             Kind::List => self.receive(&mut control, "LIST", &self.folder, begin, seen)?,
             Kind::Upload => self.upload(&mut control, client, seen)?,
-            Kind::Idle => control.idle(self.idle_for, stopped)?,
+            Kind::Idle => seen.cut = !control.idle(self.idle_for, stopped)?,
         }
         control.quit()?;
         let whole = begin.elapsed();

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ fn measured(arguments: &[&str]) -> (String, String) {
     assert!(code.is_some_and(|code| code <= 1), "{arguments:?}: {code:?}\n{out}{error}");
     let json = std::fs::read_to_string(file).expect("it was written");
     assert_eq!(json_end(json.trim_end().as_bytes(), 0), Some(json.trim_end().len()), "no JSON: {json}");
-    assert_eq!(code == Some(0), number(&json, "succeeded") > 0.0, "{out}{error}");
+    assert_eq!(code == Some(0), number(&json, "succeeded") + number(&json, "cut") > 0.0, "{out}{error}");
     (out, json)
 }
 
@@ -268,6 +269,8 @@ fn the_open_loop_tells_what_a_small_pool_hides() {
     // Their time counts from when they should have begun, not from when a client was free.
     let longest = |json: &str, key| number(&latency(json, key).replace("max", "longest"), "longest");
     assert!(longest(&open, "logon") > 700.0, "{open}");
+    // Who logged in or left only because the time was up is no success: no more than a worker can do.
+    assert!((1.0..=15.0).contains(&number(&open, "succeeded")) && number(&open, "kept_waiting") > 0.0, "{open}");
     let (_, closed) = measured(&[&[url.as_str()], &flags[..]].concat());
     assert!((number(&closed, "late") + number(&closed, "overdue")).abs() < 0.1, "{closed}");
     assert!(longest(&closed, "logon") < longest(&open, "logon"), "{closed}\n{open}");
@@ -727,6 +730,46 @@ fn a_server_that_says_goodbye_to_an_idle_client_is_heard() {
     assert!(json.contains("\"refusals\": [{\"code\": 421, \"to\": \"idle\", \"count\": 2}]"), "{json}");
 }
 
+#[test]
+fn an_idle_session_that_the_end_cuts_short_is_told_and_is_no_success() {
+    let (_folder, root) = tree();
+    let server = roomy(&root);
+    let run = [&server.url(), "--mix", "idle", "--idle-for", "1h", "--duration", "300ms", "--clients", "3"];
+    let (out, json) = measured(&run);
+    for (key, count) in [("begun", 3.0), ("succeeded", 0.0), ("cut", 3.0), ("unfinished", 0.0), ("kept_waiting", 0.0)] {
+        assert!((number(&json, key) - count).abs() < 0.1, "{key}: {json}");
+    }
+    assert!(latency(&json, "logon").starts_with("\"count\": 3,"), "{json}");
+    assert!(latency(&json, "session").starts_with("\"count\": 0,"), "{json}");
+    assert!(out.contains("0 succeeded, 0 refused, 0 failed, 3 cut short"), "{out}");
+    assert!(out.contains("         3  were idle when the time was up"), "{out}");
+}
+
+#[test]
+fn one_file_for_both_is_refused_however_it_is_spelled() {
+    let (folder, root) = tree();
+    let server = roomy(&root);
+    let file = folder.path().join("both");
+    let other = folder.path().join("./both");
+    let [file, other] = [&file, &other].map(|path| path.to_str().expect("UTF-8"));
+    refused(&[&server.url(), "--mix", "logon", "--json", file, "--plot", other], 2, &["--plot", "--json"]);
+    assert!(!folder.path().join("both").exists());
+}
+
+#[test]
+fn an_upload_in_the_way_of_the_next_is_told_from_uploads_that_are_not_allowed() {
+    static STORED: AtomicBool = AtomicBool::new(false);
+    let (url, _) = Fake::start(|fake, command| match command {
+        c if c.starts_with("DELE") => Some("550 no\r\n".to_owned()),
+        c if c.starts_with("STOR") && STORED.swap(true, SeqCst) => Some("550 it is there\r\n".to_owned()),
+        c => fake.proper_upload(c),
+    });
+    let run = [&url, "--mix", "upload", "--upload-size", "1", "--sessions", "4", "--clients", "1"];
+    let (out, json) = measured(&run);
+    assert!((number(&json, "succeeded") - 1.0).abs() < 0.1, "{json}");
+    assert!(out.contains("         3  refused with 550 to STOR: a client's earlier upload can't be deleted"), "{out}");
+}
+
 // --- Finding a pool -----------------------------------------------------------------------------
 
 #[test]
@@ -783,8 +826,31 @@ fn the_memory_limit_bounds_the_pools() {
     let (out, _) = measured(&run);
     assert!(out.contains("plimsoll serve "), "{out}");
     let none = ["--find-pool", root, "--memory-limit", "1M"];
-    refused(&none, 1, &["--memory-limit"]);
-    refused(&["--find-pool", "/nonexistent"], 1, &["ROOT", "/nonexistent", "does not exist"]);
+    refused(&none, 1, &["--memory-limit: of the smallest pool"]);
+    refused(&["--find-pool", "/nonexistent"], 1, &["FOLDER", "/nonexistent", "does not exist"]);
+}
+
+#[test]
+fn a_pool_in_which_clients_wait_until_others_leave_does_not_hold_them() {
+    let (_folder, root) = tree();
+    let root = root.to_str().expect("UTF-8");
+    // Nobody leaves before the time is up, so there has to be a worker for each.
+    let run = ["--find-pool", root, "--clients", "6", "--mix", "idle", "--idle-for", "1h", "--duration", "700ms"];
+    let (out, json) = measured(&run);
+    let (_, recommended) = json.split_once("\"recommended\": {").expect("an object");
+    assert!((number(recommended, "workers") - 6.0).abs() < 0.1, "{out}");
+    assert!(json.contains("\"workers\": 1,") && json.contains("\"kept_waiting\": 5,"), "{json}");
+    assert!(out.contains("pools were seen filling: raise --duration to "), "{out}");
+}
+
+#[test]
+fn clients_that_are_too_few_for_the_rate_are_told_of() {
+    let (_folder, root) = tree();
+    let root = root.to_str().expect("UTF-8");
+    let run = ["--find-pool", root, "--rate", "100", "--clients", "2", "--mix", "idle", "--idle-for", "200ms"];
+    let (out, _) = measured(&[&run[..], &["--duration", "700ms"]].concat());
+    assert!(out.contains("2 clients are too few, so raise --clients"), "{out}");
+    assert!(out.contains("what more workers would do is not known") && !out.contains("do not help"), "{out}");
 }
 
 /// Processes that are servers of this load.
