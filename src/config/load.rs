@@ -127,12 +127,14 @@ impl Rate {
 }
 
 impl Load {
-    /// Whether the time of a run is short beside how long clients stay and pause because they are told to: what is
-    /// seen then is how they come, and not how it is with all of them there. Yields the time that is enough.
+    /// Whether the time of a run is short beside how long clients stay because they are told to: what is seen then is how
+    /// they come, and not how it is with all of them there. Yields the time that is enough, as it is typed.
     #[must_use]
-    pub fn is_short(&self) -> Option<Duration> {
-        let enough = stay(&self.mix, self.idle_for, self.think) * STAYS;
-        self.duration.filter(|duration| *duration < enough).map(|_| enough)
+    pub fn is_short(&self) -> Option<String> {
+        let idles = self.mix.iter().any(|(kind, _)| *kind == Kind::Idle);
+        // Who only pauses begins in the middle of a pause.
+        let enough = stay(&self.mix, self.idle_for, self.think).saturating_mul(STAYS).min(limits::TIMEOUT_MAX);
+        self.duration.filter(|duration| idles && *duration < enough).map(|_| units::time_text(enough))
     }
 
     /// Checks what was typed.
@@ -311,15 +313,15 @@ mod tests {
     fn a_pool_is_tried_for_several_times_what_clients_stay() {
         let tried = |line: &[&str]| {
             let load = load(&[&["--find-pool"], line].concat()).unwrap();
-            (load.duration.unwrap().as_secs(), load.is_short().map(|enough| enough.as_secs()))
+            (load.duration.unwrap().as_secs(), load.is_short())
         };
         // What nobody does takes no time.
         assert_eq!(tried(&["--mix", "fetch"]), (3, None));
         assert_eq!(tried(&["--think", "2s"]), (6, None));
         assert_eq!(tried(&["--mix", "idle,list", "--think", "2s", "--idle-for", "4s"]), (18, None));
         assert_eq!(tried(&["--mix", "idle"]), (30, None));
-        assert_eq!(tried(&["--mix", "idle", "--idle-for", "10m"]), (60, Some(1800)));
-        assert_eq!(tried(&["--mix", "idle", "--duration", "3s"]), (3, Some(30)));
+        assert_eq!(tried(&["--mix", "idle", "--idle-for", "10m"]), (60, Some("30m".to_owned())));
+        assert_eq!(tried(&["--mix", "idle", "--duration", "3s"]), (3, Some("30s".to_owned())));
     }
 
     #[test]

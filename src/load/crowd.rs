@@ -2,8 +2,8 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::client::Buffers;
 use super::fault::Fault;
-use super::measure::{Measure, Seen};
+use super::measure::{LONG_WAIT, Measure, Seen};
 use super::plan::{Plan, Ticket};
 use super::session::Job;
 
@@ -21,9 +21,6 @@ const STACK: usize = 128 * 1024;
 /// How long a client of the closed loop that was turned away waits at least: it would spin otherwise.
 const TURNED_AWAY: Duration = Duration::from_millis(100);
 
-/// Who has not logged in so long after the time is up was kept waiting. Who came in the last moment has that long.
-const LAST_MOMENT: Duration = Duration::from_millis(100);
-
 /// What the clients share.
 #[derive(Debug)]
 struct Shared {
@@ -31,6 +28,7 @@ struct Shared {
     plan: Plan,
     measure: Mutex<Measure>,
     stopped: AtomicBool,
+    stopped_at: OnceLock<Instant>,
     alive: AtomicUsize,
     bell: Mutex<()>,
     rung: Condvar,
@@ -52,6 +50,7 @@ impl Crowd {
             plan: plan(),
             measure: Mutex::new(measure),
             stopped: AtomicBool::new(false),
+            stopped_at: OnceLock::new(),
             alive: AtomicUsize::new(0),
             bell: Mutex::new(()),
             rung: Condvar::new(),
@@ -87,6 +86,7 @@ impl Crowd {
 
     /// Lets no further session begin, and sessions at rest end.
     pub fn stop(&self) {
+        self.0.stopped_at.get_or_init(Instant::now);
         self.0.stopped.store(true, SeqCst);
         let _bell = self.0.bell.lock();
         self.0.rung.notify_all();
@@ -149,9 +149,11 @@ impl Shared {
         let mut seen = Seen::default();
         let stopped = || self.stopped.load(SeqCst);
         let result = self.job.run((client, ticket), begin, buffers, &mut seen, stopped);
-        let up = self.plan.end().map(|end| end + LAST_MOMENT);
-        seen.kept_waiting = up.is_some_and(|up| seen.logon.is_some_and(|logon| begin + logon > up));
-        let at = self.plan.begin().elapsed();
+        let (now, up) = (Instant::now(), self.plan.end());
+        let late = |then: Instant| up.is_some_and(|up| then > up) || self.stopped_at.get().is_some_and(|at| then > *at);
+        seen.in_time = !late(now);
+        seen.kept_waiting = seen.logon.is_some_and(|logon| logon > LONG_WAIT && late(begin + logon));
+        let at = now.saturating_duration_since(self.plan.begin());
         self.measure.lock().ends(ticket.kind, &seen, result, at);
         result
     }

@@ -59,8 +59,7 @@ struct Grade {
 }
 
 impl Trial {
-    /// Share of sessions that did not succeed, those that never began and those that were kept waiting until the
-    /// others left included.
+    /// Share of sessions that did not succeed, those that never began and those that were kept waiting included.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn lost(&self) -> f64 {
@@ -69,7 +68,7 @@ impl Trial {
         lost as f64 / (seen.begun + self.outcome.overdue).max(1) as f64
     }
 
-    /// Sessions that had not logged in when the time was up, that did not end, or that never began.
+    /// Sessions that were kept waiting until the time was up, that did not end, or that never began.
     #[must_use]
     pub fn unserved(&self) -> u64 {
         self.outcome.seen.unfinished() + self.outcome.seen.kept_waiting + self.outcome.overdue
@@ -142,7 +141,8 @@ fn allowed(all: &[Grade]) -> (f64, f64) {
 pub struct Found {
     /// Every pool that was tried, in order of workers and queue; of one that was tried again the best try.
     pub trials: Vec<Trial>,
-    /// Which of them is recommended; none where none was tried to its end.
+    /// Which of them is recommended; none where none was tried to its end, or where the search was interrupted before one
+    /// held.
     pub recommended: Option<usize>,
     /// Most workers that were allowed.
     pub most: usize,
@@ -175,7 +175,8 @@ pub fn search(load: &Load, folder: &Path, interrupted: &AtomicBool) -> Result<Fo
         let key = |size: &Size| (size.workers, size.queue);
         let place = trials.partition_point(|other| key(&other.size) < key(&size));
         match trials.get_mut(place).filter(|other| other.size == size) {
-            Some(other) if grade.is_better(other.grade()) => *other = trial,
+            // A part of a try does not take the place of a whole one.
+            Some(other) if !trial.outcome.interrupted && grade.is_better(other.grade()) => *other = trial,
             Some(_) => {}
             None => trials.insert(place, trial),
         }

@@ -18,6 +18,9 @@ const DIGITS: u8 = 3;
 /// thread.
 pub const LATE: Duration = Duration::from_millis(10);
 
+/// Who has waited this long for a login when the time is up was kept waiting: longer than a server that serves takes.
+pub const LONG_WAIT: Duration = Duration::from_secs(1);
+
 /// Most steps of [`Series`].
 const STEPS_MAX: usize = 600;
 
@@ -115,8 +118,10 @@ pub struct Seen {
     pub connected: bool,
     /// Until the login was accepted.
     pub logon: Option<Duration>,
-    /// The login was accepted only when the time of the run was up, and others left.
+    /// The login was accepted only when the time of the run was up, after a wait of more than [`LONG_WAIT`].
     pub kept_waiting: bool,
+    /// It ended before the time of the run was up.
+    pub in_time: bool,
     /// It would have stayed, and had to leave because the time of the run was up.
     pub cut: bool,
     /// Until the first byte of data had come.
@@ -138,8 +143,11 @@ pub struct Measure {
     pub succeeded: u64,
     /// Sessions that were at rest when the time was up, and left: how long they would have stayed is not known.
     pub cut: u64,
-    /// Sessions that had not logged in when the time was up, and did so when others had left.
+    /// Sessions, of those that succeeded or were cut, that had waited long for their login when the time was up: it may
+    /// be that they only got in because others left.
     pub kept_waiting: u64,
+    /// Sessions, of those that succeeded, that had ended when the time was up.
+    pub in_time: u64,
     /// Whether there ever was a control connection.
     pub connected: bool,
     /// The first failure to connect.
@@ -166,9 +174,9 @@ pub struct Measure {
     pub sent: u64,
     /// Uploaded files that the server did not let delete.
     pub left_behind: u64,
-    /// Sessions that have ended, over time.
+    /// Sessions that have ended, but for those that were cut, over time.
     pub series: Series,
-    /// When the last session ended that was not cut or kept waiting, from the start.
+    /// When the last session ended that was not cut, from the start.
     pub last: Duration,
 }
 
@@ -187,6 +195,7 @@ impl Measure {
             succeeded: 0,
             cut: 0,
             kept_waiting: 0,
+            in_time: 0,
             connected: false,
             unreachable: None,
             logon: Times::new()?,
@@ -226,9 +235,9 @@ impl Measure {
         if let Some(time) = seen.first_byte {
             self.first_byte.add(time);
         }
-        // How these went on says nothing of what the server did in its time.
-        if result.is_ok() && (seen.kept_waiting || seen.cut) {
-            *(if seen.kept_waiting { &mut self.kept_waiting } else { &mut self.cut }) += 1;
+        self.kept_waiting += u64::from(seen.kept_waiting && result.is_ok());
+        if seen.cut && result.is_ok() {
+            self.cut += 1;
             return;
         }
         self.last = self.last.max(at);
@@ -236,6 +245,7 @@ impl Measure {
         match result {
             Ok(time) => {
                 self.succeeded += 1;
+                self.in_time += u64::from(seen.in_time);
                 self.session.add(time);
                 if let Some(times) = self.kinds.get_mut(&kind) {
                     times.add(time);
@@ -266,7 +276,7 @@ impl Measure {
     /// Sessions that have begun and not ended.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        self.begun.saturating_sub(self.succeeded + self.cut + self.kept_waiting + self.refused() + self.failed())
+        self.begun.saturating_sub(self.succeeded + self.cut + self.refused() + self.failed())
     }
 }
 
@@ -323,11 +333,11 @@ mod tests {
         for _ in 0..3 {
             measure.begins(None);
         }
-        let stayed = Seen { logon: Some(MS), ..Seen::default() };
+        let stayed = Seen { logon: Some(MS), in_time: true, ..Seen::default() };
         measure.ends(Kind::Idle, &stayed, Ok(50 * MS), 60 * MS);
         measure.ends(Kind::Idle, &Seen { cut: true, ..stayed }, Ok(9 * MS), 70 * MS);
         measure.ends(Kind::Idle, &Seen { cut: true, kept_waiting: true, ..stayed }, Ok(5 * MS), 70 * MS);
-        assert_eq!((measure.succeeded, measure.cut, measure.kept_waiting), (1, 1, 1));
+        assert_eq!((measure.succeeded, measure.in_time, measure.cut, measure.kept_waiting), (1, 1, 2, 1));
         assert_eq!((measure.unfinished(), measure.refused(), measure.failed()), (0, 0, 0));
         assert_eq!((measure.logon.count(), measure.session.count()), (3, 1));
         assert!(measure.session.max().is_some_and(|longest| (longest - 50.0).abs() < 0.1));

@@ -92,7 +92,8 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Runs the load, and prints what it has shown. Returns whether any session succeeded.
+/// Runs the load, and prints what it has shown. Returns whether any session succeeded, or was cut short by the end of
+/// its time; of a search, whether a pool is recommended.
 ///
 /// # Errors
 /// One line that names the flag at fault.
@@ -114,7 +115,7 @@ pub fn run(load: &Load) -> Result<bool, LoadError> {
             let found = find_pool::search(load, folder, &interrupted)?;
             print(&pool_report::table(load, folder, &found))?;
             files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found))?;
-            Ok(found.trials.iter().any(|trial| trial.outcome.seen.succeeded + trial.outcome.seen.cut > 0))
+            Ok(found.recommended.is_some())
         }
     }
 }
@@ -177,7 +178,8 @@ fn measure(
     let by_number = plan.most().is_some_and(|most| seen.begun >= most) && seen.unfinished() == 0;
     Ok(Outcome {
         url: url.to_string(),
-        elapsed: if by_number { seen.last } else { seen.last.max(run) },
+        elapsed: if by_number && seen.cut == 0 { seen.last } else { seen.last.max(run) },
+        run,
         overdue: plan.overdue(ended),
         interrupted: cut,
         seen,

@@ -48,7 +48,7 @@ pub fn table(load: &Load, folder: &Path, found: &Found) -> String {
             format!("{} MiB", trial.worst_case_mib),
             format!("{} MiB", figure(mib(trial.usage.resident))),
             format!("{:.0} %", trial.cpu() * 100.0),
-            figure(trial.outcome.rate()),
+            figure(trial.outcome.rate_in_time()),
             logon(0.5),
             logon(0.99),
             grouped(seen.refused()),
@@ -69,7 +69,6 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
         out.push_str("ended early by a signal: not all pools were tried\n");
     }
     if let Some(enough) = load.is_short() {
-        let enough = seconds(enough);
         let _ =
             writeln!(out, "clients stay or pause so long that pools were seen filling: raise --duration to {enough}");
     }
@@ -81,8 +80,7 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
         let clients = load.clients;
         let _ = writeln!(
             out,
-            "{late} sessions began late and {never} never: {clients} clients are too few, so raise --clients, or this \
-             host is too busy"
+            "{late} sessions began late and {never} never: --clients {clients} are too few, or this host is too busy"
         );
     }
     if trial.is_short() {
@@ -100,7 +98,7 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
         let lost = trial.lost() * 100.0;
         let reason = match trial {
             trial if trial.outcome.overdue > 0 => "what more workers would do is not known",
-            _ if found.most < load.clients => "more workers do not fit here: raise --memory-limit, or the host's own",
+            trial if trial.size.workers == found.most && found.most < load.clients => "more workers do not fit here",
             _ => "more workers do not help: look at CPU",
         };
         let _ = writeln!(out, "not held: {} % of the sessions did not succeed, and {reason}", figure(lost));
@@ -165,7 +163,7 @@ fn pool(trial: &Trial) -> String {
     object.member("worst_case_mib", &trial.worst_case_mib);
     object.decimal("resident_mib", Some(mib(trial.usage.resident)));
     object.decimal("cpu", Some(trial.cpu()));
-    object.decimal("sessions_per_s", Some(trial.outcome.rate()));
+    object.decimal("sessions_per_s", Some(trial.outcome.rate_in_time()));
     object.decimal("logon_p50_ms", seen.logon.quantile(0.5));
     object.decimal("logon_p99_ms", seen.logon.quantile(0.99));
     object.member("begun", &seen.begun);

@@ -145,15 +145,16 @@ impl PoolServer {
 fn complaint(line: &str) -> String {
     let line = line.strip_prefix("plimsoll: ").unwrap_or(line);
     match line.split_once(": ") {
-        None => {
-            format!("--find-pool: the server ended without a word{}{line}", if line.is_empty() { "" } else { ": " })
-        }
+        None if line.is_empty() => "--find-pool: a server ended without a word".to_owned(),
+        None => format!("--find-pool: a server ended: {line}"),
         Some(("ROOT", why)) => format!("FOLDER: {why}"),
-        // What it says of its own flags does not help here.
-        Some(("--workers", why)) if why.contains("--memory-limit") => {
-            format!("--memory-limit: of the smallest pool {}", why.split(": ").next().unwrap_or(why))
+        // What to do with flags of its own does not help here.
+        Some((flag, why)) if flag.starts_with("--workers") => {
+            let why = why.split([':', ';']).next().unwrap_or(why);
+            let ours = if why.contains("--memory-limit") { "--memory-limit" } else { "--find-pool" };
+            format!("{ours}: of the smallest pool {why}")
         }
-        Some(_) => line.to_owned(),
+        Some(_) => format!("--find-pool: no server can be started: {line}"),
     }
 }
 
@@ -192,9 +193,13 @@ mod tests {
                 &format!("plimsoll: --workers: {memory}: no worker fits"),
                 &format!("--memory-limit: of the smallest pool {memory}"),
             ),
-            ("plimsoll: --workers: no more threads", "--workers: no more threads"),
-            ("", "--find-pool: the server ended without a word"),
-            ("Killed", "--find-pool: the server ended without a word: Killed"),
+            (
+                "plimsoll: --workers: the worst case is 12 MiB, but the limit is 8 MiB; lower --queue",
+                "--find-pool: of the smallest pool the worst case is 12 MiB, but the limit is 8 MiB",
+            ),
+            ("plimsoll: --listen: no", "--find-pool: no server can be started: --listen: no"),
+            ("", "--find-pool: a server ended without a word"),
+            ("Killed", "--find-pool: a server ended: Killed"),
         ] {
             assert_eq!(complaint(said), told);
         }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::json::{Object, list};
-use super::measure::{LATE, Measure, Times};
+use super::measure::{LATE, LONG_WAIT, Measure, Times};
 use super::session::UPLOAD_NAME;
 use super::words::{figure, grouped, mib, seconds, time};
 use crate::config::load::{Kind, Load, Rate};
@@ -20,8 +20,10 @@ pub struct Outcome {
     pub url: String,
     /// What was seen.
     pub seen: Measure,
-    /// How long it ran.
+    /// How long it ran, until the last session that was not cut had ended.
     pub elapsed: Duration,
+    /// How long sessions began.
+    pub run: Duration,
     /// Sessions of the open loop whose time had come and that never began.
     pub overdue: u64,
     /// A signal ended it.
@@ -34,6 +36,13 @@ impl Outcome {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     pub fn rate(&self) -> f64 {
         self.seen.succeeded as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Sessions that succeeded while others began, a second: those that were let in when others had left do not count.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    pub fn rate_in_time(&self) -> f64 {
+        self.seen.in_time as f64 / self.run.as_secs_f64().max(1e-9)
     }
 
     /// Bytes of data, both ways, as MiB a second.
@@ -80,7 +89,7 @@ pub fn table(load: &Load, outcome: &Outcome) -> String {
     }
     let _ = writeln!(
         out,
-        "{}: {} sessions begun, {} succeeded, {} refused, {} failed{}{}{}",
+        "{}: {} sessions begun, {} succeeded, {} refused, {} failed{}{}",
         seconds(outcome.elapsed),
         grouped(seen.begun),
         grouped(seen.succeeded),
@@ -89,10 +98,6 @@ pub fn table(load: &Load, outcome: &Outcome) -> String {
         match seen.cut {
             0 => String::new(),
             cut => format!(", {} cut short", grouped(cut)),
-        },
-        match seen.kept_waiting {
-            0 => String::new(),
-            kept => format!(", {} kept waiting", grouped(kept)),
         },
         match seen.unfinished() {
             0 => String::new(),
@@ -154,7 +159,9 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
     }
     if outcome.overdue > 0 {
         let never = grouped(outcome.overdue);
-        lines.push(format!("{never:>10}  (about) never began: raise --clients; what they waited is not in the table"));
+        lines.push(format!(
+            "{never:>10}  (about) never began: the server does not hold the rate, or --clients are too few"
+        ));
     }
     if seen.cut > 0 {
         let cut = grouped(seen.cut);
@@ -163,7 +170,8 @@ fn complaints(load: &Load, outcome: &Outcome) -> String {
     if seen.kept_waiting > 0 {
         let kept = grouped(seen.kept_waiting);
         lines.push(format!(
-            "{kept:>10}  had not logged in when the time was up: raise --duration, or --workers of the server"
+            "{kept:>10}  had waited more than {} for their login when the time was up",
+            seconds(LONG_WAIT)
         ));
     }
     if seen.left_behind > 0 {
@@ -286,7 +294,14 @@ mod tests {
             seen.ends(Kind::Logon, &Seen { cut: true, kept_waiting, ..Seen::default() }, Ok(ms(1)), ms(1));
         }
         let url = "ftp://127.0.0.1/a".to_owned();
-        Outcome { url, seen, elapsed: Duration::from_secs(2), overdue: 5, interrupted: false }
+        Outcome {
+            url,
+            seen,
+            elapsed: Duration::from_secs(2),
+            run: Duration::from_secs(2),
+            overdue: 5,
+            interrupted: false,
+        }
     }
 
     #[test]
@@ -295,7 +310,7 @@ mod tests {
         let table = table(&load, &outcome(&load));
         for line in [
             "ftp://127.0.0.1/a: 64 clients, open loop at 500 sessions a second, logon=1,list=2",
-            "2.0 s: 1,006 sessions begun, 1,000 succeeded, 1 refused, 2 failed, 2 cut short, 1 kept waiting",
+            "2.0 s: 1,006 sessions begun, 1,000 succeeded, 1 refused, 2 failed, 3 cut short",
             "500 sessions a second, 500 MiB/s (1000 MiB received, 0 MiB sent)",
             "time to             count       p50       p90       p99     p99.9       max",
             "logon               1,000    500 ms    900 ms    990 ms    999 ms    1.00 s",
@@ -305,9 +320,9 @@ mod tests {
             "         1  refused with 421 to greeting",
             "         2  failed: timeout",
             "         1  began more than 10 ms late: no client was free, or this host was busy",
-            "         5  (about) never began: raise --clients; what they waited is not in the table",
-            "         2  were idle when the time was up and left: only their logon is in the table",
-            "         1  had not logged in when the time was up: raise --duration, or --workers of the server",
+            "         5  (about) never began: the server does not hold the rate, or --clients are too few",
+            "         3  were idle when the time was up and left: only their logon is in the table",
+            "         1  had waited more than 1.0 s for their login when the time was up",
             "         3  uploads could not be deleted: plimsoll-load-* is left on the server",
         ] {
             assert!(table.lines().any(|found| found == line), "{line:?} is not in\n{table}");

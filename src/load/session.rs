@@ -56,7 +56,7 @@ impl Job {
         if fetches && url.is_folder() {
             job.files = job.files_below(url).map_err(told)?;
             if job.files.is_empty() {
-                return Err("there is no file to fetch; name one that is there, or give --mix without fetch".to_owned());
+                return Err("there is no file to fetch; --mix without fetch needs none".to_owned());
             }
         }
         Ok(job)

@@ -26,7 +26,7 @@ const LINES: u64 = 100_000;
 /// Percent of the load line below which it would be no good to whoever sizes a host by it.
 const LEAST: u64 = 50;
 
-/// How long no more is held, where that is all.
+/// When nothing has been added for this long, what is held is taken for all that will be.
 const STEADY: Duration = Duration::from_millis(300);
 
 /// The server's flags: nobody is sent away while the worst is measured.
@@ -183,8 +183,9 @@ fn everybody_does_the_worst(times: u64) -> Option<(u64, u64)> {
     eventually("the memory to be steady", || {
         let held = cgroup.held();
         if held > peak + (64 << 10) {
-            (peak, grown) = (held, Instant::now());
+            grown = Instant::now();
         }
+        peak = peak.max(held);
         let steady = grown.elapsed() >= STEADY && peak * 100 >= line * LEAST;
         steady || Instant::now() >= end
     });

@@ -315,8 +315,14 @@ mod tests {
         assert_eq!(sampler.since(1), 0);
         logons.store(7, SeqCst);
         seen(7, 5);
+        let whole = |looks: &[Look]| looks.iter().any(|look| look.sockets.is_some());
+        let end = Instant::now() + Duration::from_secs(20);
+        while !whole(&sampler.shared.looks.lock().unwrap()) {
+            assert!(Instant::now() < end, "waited in vain");
+            std::thread::yield_now();
+        }
         let looks = sampler.finish();
         assert!(looks.len() >= 8);
-        assert!(looks.is_sorted_by(|a, b| a.at <= b.at) && looks.iter().any(|look| look.sockets.is_some()));
+        assert!(looks.is_sorted_by(|a, b| a.at <= b.at) && whole(&looks));
     }
 }

@@ -158,7 +158,7 @@ fn measure(options: &Options, seed: u64, server: &mut Server) -> io::Result<Run>
     let began = Instant::now();
     let sampler = Sampler::start(subject.clone(), every, crowd.logons());
     let load = crowd.watch(options, &sampler, began);
-    let death = subject.look_at_all()?;
+    let death = Look { logons: crowd.progress().of("logons"), ..subject.look_at_all()? };
     let audit = server.audit()?;
     let (died, seconds) = (Instant::now(), began.elapsed().as_secs_f64());
     crowd.kill();
@@ -171,7 +171,7 @@ fn measure(options: &Options, seed: u64, server: &mut Server) -> io::Result<Run>
     let settled_after = died.elapsed();
     let rest = (rest, processor_at_rest(&subject)?);
     let mut looks = sampler.finish();
-    looks.extend([death, zero].map(|look| Look { logons: progress.of("logons"), ..look }));
+    looks.extend([death, Look { logons: progress.of("logons"), ..zero }]);
     looks.sort_by(|a, b| a.at.total_cmp(&b.at));
     let last_audit = server.audit()?;
     let counters = server.counters();
