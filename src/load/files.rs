@@ -1,7 +1,8 @@
 //! The files that were asked for, `--json` and `--plot`.
 //!
 //! They are opened before the run, because what was measured must not be lost; and changed after it, because
-//! what an earlier run has measured must not be lost either. A run without a result leaves none behind, unless a second signal ends it at once.
+//! what an earlier run has measured must not be lost either. A run without a result leaves none behind, unless a second
+//! signal ends it at once.
 
 use std::fs;
 use std::io::{self, Write};
