@@ -7,6 +7,7 @@ use super::flow::{Flow, Way};
 use super::pace::Pace;
 use super::port::{DataConnection, DataError};
 use super::wait::{Watch, glance};
+use super::window::Window;
 use crate::limits::SENDFILE_CHUNK;
 use crate::proto::ascii;
 use rustix::fs::sendfile;
@@ -15,12 +16,21 @@ use rustix::net::{SendFlags, send};
 use std::os::fd::BorrowedFd;
 
 /// The open data connection of one transfer, over which is sent.
-pub struct Outgoing<'a>(Flow<'a>);
+pub struct Outgoing<'a> {
+    flow: Flow<'a>,
+    window: Option<&'a Window<'a>>,
+}
 
 impl<'a> Outgoing<'a> {
     /// Begins to send, no faster than `pace` lets it.
     pub fn new(connection: &'a DataConnection, watch: &'a mut dyn Watch, pace: Option<&'a Pace>) -> Self {
-        Outgoing(Flow::begin(connection, watch, pace, Way::Out))
+        Outgoing { flow: Flow::begin(connection, watch, pace, Way::Out), window: None }
+    }
+
+    /// The same within a window that may grow with the transfer.
+    #[must_use]
+    pub fn within(self, window: &'a Window<'a>) -> Self {
+        Outgoing { window: Some(window), ..self }
     }
 
     /// Sends `file` from `offset` to `end` as it is.
@@ -30,16 +40,20 @@ impl<'a> Outgoing<'a> {
     pub fn file(&mut self, file: BorrowedFd<'_>, offset: u64, end: u64, buffer: &mut [u8]) -> Result<(), DataError> {
         let mut position = offset;
         while position < end {
-            let chunk = usize::try_from(end - position).unwrap_or(SENDFILE_CHUNK).min(SENDFILE_CHUNK);
-            let mut turn = self.0.turn(chunk)?;
+            let most = self.window.map_or(SENDFILE_CHUNK, Window::chunk);
+            let chunk = usize::try_from(end - position).unwrap_or(most).min(most);
+            let mut turn = self.flow.turn(chunk)?;
             let before = position;
-            match sendfile(self.0.connection, file, Some(&mut position), turn.bytes()) {
+            match sendfile(self.flow.connection, file, Some(&mut position), turn.bytes()) {
                 Ok(0) => return Err(DataError::Local),
                 Ok(count) => {
                     turn.spend(count);
-                    self.0.count(position - before)?;
+                    self.flow.count(position - before)?;
+                    if let Some(window) = self.window {
+                        window.sent(self.flow.connection, position - offset);
+                    }
                 }
-                Err(Errno::AGAIN) => self.0.wait()?,
+                Err(Errno::AGAIN) => self.flow.wait()?,
                 Err(Errno::INTR) => {}
                 // Some file systems can't feed sendfile.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.copy(file, position, end, buffer),
@@ -88,15 +102,15 @@ impl<'a> Outgoing<'a> {
     /// What ended the transfer.
     pub fn bytes(&mut self, mut bytes: &[u8]) -> Result<(), DataError> {
         while !bytes.is_empty() {
-            let mut turn = self.0.turn(bytes.len())?;
+            let mut turn = self.flow.turn(bytes.len())?;
             let piece = bytes.get(..turn.bytes()).unwrap_or(bytes);
-            match send(self.0.connection, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(self.flow.connection, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => {
                     turn.spend(count);
                     bytes = bytes.get(count..).unwrap_or_default();
-                    self.0.count(count as u64)?;
+                    self.flow.count(count as u64)?;
                 }
-                Err(Errno::AGAIN) => self.0.wait()?,
+                Err(Errno::AGAIN) => self.flow.wait()?,
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(DataError::Broken),
             }
@@ -109,7 +123,7 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// What ends the transfer.
     pub fn breathe(&mut self) -> Result<(), DataError> {
-        Ok(glance(self.0.watch)?)
+        Ok(glance(self.flow.watch)?)
     }
 
     fn read(&self, file: BorrowedFd<'_>, buffer: Option<&mut [u8]>, position: u64) -> Result<usize, DataError> {

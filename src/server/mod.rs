@@ -114,7 +114,7 @@ impl Server {
             None => Vec::new(),
         };
         let greeting = Swap::new(greeting(config.banner()));
-        let windows = Windows::new(config.wide_transfers());
+        let windows = Windows::new(config.wide_transfers(), host::send_buffer_max());
         let known = known_folders(&config);
         let members = Members::new(homes, config.access().password_checks);
         let context = Context { greeting, root, known, ports, windows, networks, members, journal, config };

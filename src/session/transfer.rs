@@ -201,12 +201,15 @@ impl<S: Seat> Session<'_, S> {
         let (peer, pace) = (self.peer(), self.pace());
         self.control.begin_transfer(expected);
         // Declared before the connection, it is given back after that is closed.
-        let _window;
+        let window;
         let connection = port.open(&mut self.control, &self.context.ports, peer, timeouts.data, Receive::Nothing)?;
         self.control.send(opening)?;
         self.control.flush()?;
-        _window = self.context.windows.set(&connection, expected);
-        send(&mut Outgoing::new(&connection, &mut self.control, pace.as_deref()), self.work)?;
+        window = self.context.windows.set(&connection, expected);
+        let outgoing = Outgoing::new(&connection, &mut self.control, pace.as_deref());
+        // One that keeps to a rate is slow on purpose.
+        let mut outgoing = if pace.is_none() { outgoing.within(&window) } else { outgoing };
+        send(&mut outgoing, self.work)?;
         let rate = self.context.config.min_rate().unwrap_or(0);
         connection.finish(&mut self.control, timeouts.stall, rate.saturating_mul(timeouts.stall.as_secs()))
     }

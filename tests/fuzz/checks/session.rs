@@ -202,7 +202,7 @@ impl Stage {
                 members: Members::new(homes, 1),
                 journal: Journal::off(),
                 ports: PassivePorts::new(&config.passive_ports()),
-                windows: Windows::new(config.wide_transfers()),
+                windows: Windows::new(config.wide_transfers(), plimsoll::limits::WIDE_WINDOW),
                 networks: Vec::new(),
                 greeting: Swap::new(Reply::lines(220, "welcome", vec![b"to the stage".to_vec()], "ready")),
                 config,
