@@ -851,7 +851,8 @@ fn a_pool_that_is_too_small_for_all_who_stay_is_not_said_to_hold_them() {
     let run = ["--find-pool", root, "--clients", "24", "--mix", "idle", "--idle-for", "1h", "--duration", "1500ms"];
     let (out, json) = measured(&[&run[..], &["--memory-limit", "15M"]].concat());
     assert!(number(&json, "most_workers") < 24.0 && json.contains("\"held\": false"), "{out}");
-    assert!(out.contains("did not succeed, and more workers do not fit here"), "{out}");
+    // Which of them is the least bad is chance: all turn some out for others.
+    assert!(out.contains("not held: ") && out.contains("did not succeed, and more workers do not"), "{out}");
 }
 
 #[test]
