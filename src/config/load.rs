@@ -127,10 +127,10 @@ impl Rate {
 }
 
 impl Load {
-    /// Whether the time of a run is short beside how long clients stay because they are told to: what is seen then is how
-    /// they come, and not how it is with all of them there. Yields the time that is enough, as it is typed.
+    /// The time that is enough, as it is typed, where that of a run is short beside how long clients stay because they are
+    /// told to: what is seen then is how they come, and not how it is with all of them there.
     #[must_use]
-    pub fn is_short(&self) -> Option<String> {
+    pub fn duration_needed(&self) -> Option<String> {
         let idles = self.mix.iter().any(|(kind, _)| *kind == Kind::Idle);
         // Who only pauses begins in the middle of a pause.
         let enough = stay(&self.mix, self.idle_for, self.think).saturating_mul(STAYS).min(limits::TIMEOUT_MAX);
@@ -313,7 +313,7 @@ mod tests {
     fn a_pool_is_tried_for_several_times_what_clients_stay() {
         let tried = |line: &[&str]| {
             let load = load(&[&["--find-pool"], line].concat()).unwrap();
-            (load.duration.unwrap().as_secs(), load.is_short())
+            (load.duration.unwrap().as_secs(), load.duration_needed())
         };
         // What nobody does takes no time.
         assert_eq!(tried(&["--mix", "fetch"]), (3, None));

@@ -68,7 +68,7 @@ fn verdict(load: &Load, folder: &Path, found: &Found) -> String {
     if found.interrupted {
         out.push_str("ended early by a signal: not all pools were tried\n");
     }
-    if let Some(enough) = load.is_short() {
+    if let Some(enough) = load.duration_needed() {
         let _ = writeln!(out, "clients stay so long that pools were seen filling: raise --duration to {enough}");
     }
     let Some(trial) = found.recommended.and_then(|number| found.trials.get(number)) else {

@@ -174,3 +174,31 @@ fn every_thread_waits_for_a_processor_that_is_free() {
         .collect();
     assert!(policies.len() > 16 && policies.iter().all(|policy| *policy == expected), "{policies:?}");
 }
+
+/// Most user memory of 256 workers at rest, and what each session adds that has logged in and says nothing, in KiB.
+/// Stacks are deeper where nothing is optimised.
+const AT_REST: u64 = if cfg!(debug_assertions) { 8 } else { 6 } * 1024;
+const IDLE: u64 = if cfg!(debug_assertions) { 20 } else { 12 };
+
+/// Sessions of which the mean is taken.
+const SESSIONS: u64 = 100;
+
+/// Memory of a server that no file backs, in KiB.
+fn held(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+fn a_pool_at_rest_and_sessions_that_idle_take_little_memory() {
+    let (_folder, root) = tree();
+    let flags = ["--workers", "256", "--max-per-ip", "off", "--log", "off"];
+    let server = Server::start_at(&root, "127.0.0.1:0", &flags);
+    let rest = held(&server);
+    let _idle: Vec<Client> = (0..SESSIONS).map(|_| server.login()).collect();
+    let each = held(&server).saturating_sub(rest) as f64 / SESSIONS as f64;
+    println!("at rest {rest} KiB, each idle session {each:.1} KiB");
+    assert!(rest <= AT_REST, "{rest} KiB at rest");
+    assert!(each <= IDLE as f64, "{each:.1} KiB for each idle session");
+}
