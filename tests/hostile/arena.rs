@@ -21,6 +21,12 @@ const NOISE: u64 = 512 * 1024;
 /// Workers beyond which a pool is a large one.
 const LARGE: usize = 128;
 
+/// Replies to HELP that are more than the buffer of replies holds.
+const HELPS: usize = 6;
+
+/// Bytes of an argument that nearly fills the line of a command.
+const LONG_LINE: usize = 4000;
+
 /// A newcomer who finds the server at rest is logged in within this time.
 const NEWCOMER: Duration = Duration::from_secs(2);
 
@@ -125,8 +131,8 @@ impl Arena {
         }
     }
 
-    /// Has every worker touch all of its memory once, all at a time: a folder that fills the buffer of names,
-    /// and a file to be converted that fills that of data. (Not in the largest pools: that would take longer
+    /// Has every worker touch all of its memory once, all at a time: commands and replies that fill their
+    /// buffers, a folder that fills that of names, and a file to be converted that fills that of data. (Not in the largest pools: that would take longer
     /// than the test, and there only files are sent, as they are, for which no buffer is touched.)
     fn warm_up(&self, workers: usize, user: Option<&str>) {
         let folder = self.root.join("warm-up");
@@ -166,6 +172,11 @@ impl Arena {
             said(&mut guest, "", "220 ")?;
             said(&mut guest, &format!("USER {}", user.unwrap_or("anonymous")), "331 ")?;
             said(&mut guest, &format!("PASS {PASSWORD}"), "230 ")?;
+            guest.raw(&"HELP\r\n".repeat(HELPS).into_bytes());
+            for _ in 0..HELPS {
+                said(&mut guest, "", "214")?;
+            }
+            said(&mut guest, &format!("SIZE {}", "n".repeat(LONG_LINE)), "550 ")?;
             for command in commands {
                 let reply = said(&mut guest, "EPSV", "229 ")?;
                 let to = SocketAddr::new(self.v4().ip(), port_of(&reply));
@@ -301,7 +312,15 @@ impl Arena {
         }
         let newcomer = self.newcomer();
         self.wait_for_rest(time);
-        eventually("the memory to be back at the baseline", || self.growth() <= kept);
+        let until = Instant::now() + PATIENCE;
+        while self.growth() > kept {
+            let [before, now] = [self.memory, kernel::memory(self.pid())].map(|bytes| bytes / 1024);
+            assert!(
+                Instant::now() < until,
+                "the memory is not back at the baseline: {before} KiB before, {now} KiB now"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let (before, now, noise) = (self.memory / 1024, kernel::memory(self.pid()) / 1024, NOISE / 1024);
         eprintln!(
             "a newcomer was in after {newcomer:?}; memory: {before} KiB before, {now} KiB now (noise: {noise} KiB)"
