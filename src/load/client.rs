@@ -121,18 +121,21 @@ impl<'a> Control<'a> {
         self.await_reply(verb, &[226, 250]).map(drop)
     }
 
-    /// Stays for a while, or until `ended`, which is asked each second, says so; says whether it was the whole while.
+    /// Stays for a while, but not beyond `until`, nor when `ended`, which is asked each second, says so; says whether it
+    /// was the whole while.
     ///
     /// # Errors
     /// The server has spoken, or the connection has ended.
-    pub fn idle(&mut self, time: Duration, ended: impl Fn() -> bool) -> Result<bool, Fault> {
+    pub fn idle(&mut self, time: Duration, until: Option<Instant>, ended: impl Fn() -> bool) -> Result<bool, Fault> {
         let end = Instant::now() + time;
         let whole = loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || ended() || !self.unread.is_empty() {
+            let now = Instant::now();
+            let left = end.saturating_duration_since(now);
+            let within = until.map_or(left, |until| until.saturating_duration_since(now).min(left));
+            if within.is_zero() || ended() || !self.unread.is_empty() {
                 break left.is_zero();
             }
-            self.set_timeout(left.min(Duration::from_secs(1)))?;
+            self.set_timeout(within.min(Duration::from_secs(1)))?;
             match self.receive() {
                 Ok(()) | Err(Failure::Timeout) => {}
                 Err(other) => return Err(other.into()),

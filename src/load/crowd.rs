@@ -148,8 +148,9 @@ impl Shared {
         self.measure.lock().begins(ticket.due.map(|due| now.saturating_duration_since(due)));
         let mut seen = Seen::default();
         let stopped = || self.stopped.load(SeqCst);
-        let result = self.job.run((client, ticket), begin, buffers, &mut seen, stopped);
-        let (now, up) = (Instant::now(), self.plan.end());
+        let up = self.plan.end();
+        let result = self.job.run((client, ticket), begin, buffers, &mut seen, (up, stopped));
+        let now = Instant::now();
         let late = |then: Instant| up.is_some_and(|up| then > up) || self.stopped_at.get().is_some_and(|at| then > *at);
         seen.in_time = !late(now);
         seen.kept_waiting = seen.logon.is_some_and(|logon| logon > LONG_WAIT && late(begin + logon));

@@ -170,7 +170,11 @@ pub fn search(load: &Load, folder: &Path, interrupted: &AtomicBool) -> Result<Fo
         if interrupted.load(SeqCst) {
             return Ok(None);
         }
-        let trial = attempt(load, start(size)?, size, interrupted)?;
+        let trial = match attempt(load, start(size)?, size, interrupted) {
+            // A signal that comes before its first session leaves those that were tried before.
+            Err(_) if interrupted.load(SeqCst) => return Ok(None),
+            tried => tried?,
+        };
         let grade = trial.grade();
         let key = |size: &Size| (size.workers, size.queue);
         let place = trials.partition_point(|other| key(&other.size) < key(&size));

@@ -107,14 +107,18 @@ pub fn run(load: &Load) -> Result<bool, LoadError> {
             let address = unless(&interrupted, move || target::resolve(&name, own, timeout))?;
             let server = Server::new(address, load.timeout);
             let outcome = measure(load, url, server, &interrupted, String::new())?;
+            // What can't be printed is to be had from the files, and the other way round.
+            let written = files.write(&report::json(load, &outcome), &plot::svg(load, &outcome));
             print(&report::table(load, &outcome))?;
-            files.write(&report::json(load, &outcome), &plot::svg(load, &outcome))?;
+            written?;
             Ok(outcome.seen.succeeded + outcome.seen.cut > 0)
         }
         Target::Folder(folder) => {
             let found = find_pool::search(load, folder, &interrupted)?;
+            let written =
+                files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found));
             print(&pool_report::table(load, folder, &found))?;
-            files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found))?;
+            written?;
             Ok(found.recommended.is_some())
         }
     }

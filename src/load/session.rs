@@ -14,8 +14,9 @@ use crate::config::url::FtpUrl;
 const FILES_MAX: usize = 1000;
 const FOLDERS_MAX: usize = 100;
 
-/// Most bytes of a listing that are read for names.
+/// Most bytes of a listing that are read for names; and those after which it is none.
 const LISTING_MAX: usize = 1 << 20;
+const LISTING_END: usize = 256 << 20;
 
 /// How the names of all uploaded files begin.
 pub const UPLOAD_NAME: &str = "plimsoll-load-";
@@ -62,7 +63,8 @@ impl Job {
         Ok(job)
     }
 
-    /// Runs one session of a client, which should have begun at `begin`.
+    /// Runs one session of a client, which should have begun at `begin`. It is at rest no longer than `until`, nor when
+    /// `stopped` says so.
     ///
     /// # Errors
     /// Refused, or failed.
@@ -72,7 +74,7 @@ impl Job {
         begin: Instant,
         buffers: &mut Buffers,
         seen: &mut Seen,
-        stopped: impl Fn() -> bool,
+        (until, stopped): (Option<Instant>, impl Fn() -> bool),
     ) -> Result<Duration, Fault> {
         let mut control = Control::connect(&self.server, buffers)?;
         seen.connected = true;
@@ -88,7 +90,7 @@ impl Job {
             }
             Kind::List => self.receive(&mut control, "LIST", &self.folder, begin, seen)?,
             Kind::Upload => self.upload(&mut control, client, seen)?,
-            Kind::Idle => seen.cut = !control.idle(self.idle_for, stopped)?,
+            Kind::Idle => seen.cut = !control.idle(self.idle_for, until, stopped)?,
         }
         control.quit()?;
         let whole = begin.elapsed();
@@ -105,18 +107,20 @@ impl Job {
         seen: &mut Seen,
     ) -> Result<(), Fault> {
         let mut data = control.transfer(verb, argument)?;
-        loop {
-            let count = data.receive(control.data_buffer())?;
-            if count == 0 {
-                break;
+        let received = loop {
+            match data.receive(control.data_buffer()) {
+                Ok(0) => break Ok(()),
+                Ok(count) => {
+                    if seen.first_byte.is_none() {
+                        seen.first_byte = Some(begin.elapsed());
+                    }
+                    seen.received += count as u64;
+                }
+                Err(failure) => break Err(failure),
             }
-            if seen.first_byte.is_none() {
-                seen.first_byte = Some(begin.elapsed());
-            }
-            seen.received += count as u64;
-        }
+        };
         drop(data);
-        control.finish(verb)
+        conclude(control, verb, received)
     }
 
     /// Uploads a file whose name no other client has, and takes it away again. A client has one name for all
@@ -127,9 +131,9 @@ impl Job {
         control.command("TYPE", b"I", &[200])?;
         let mut data = control.transfer("STOR", &name)?;
         seen.left_behind = true;
-        self.send(&mut data, control, seen)?;
+        let sent = self.send(&mut data, control, seen);
         drop(data);
-        let stored = control.finish("STOR");
+        let stored = conclude(control, "STOR", sent);
         if let Err(Fault::Failed(_)) = stored {
             return stored;
         }
@@ -142,7 +146,7 @@ impl Job {
         stored
     }
 
-    fn send(&self, data: &mut Data, control: &mut Control<'_>, seen: &mut Seen) -> Result<(), Fault> {
+    fn send(&self, data: &mut Data, control: &mut Control<'_>, seen: &mut Seen) -> Result<(), Failure> {
         let mut left = self.upload_size;
         while left > 0 {
             let buffer = control.data_buffer();
@@ -202,14 +206,32 @@ impl Job {
     }
 }
 
+/// Ends a transfer whose data connection ended so. A server that breaks a transfer off says why, and that is what there is
+/// to be told.
+fn conclude(control: &mut Control<'_>, verb: &'static str, moved: Result<(), Failure>) -> Result<(), Fault> {
+    match moved {
+        Ok(()) => control.finish(verb),
+        Err(Failure::Timeout) => Err(Failure::Timeout.into()),
+        Err(failure) => match control.finish(verb) {
+            Err(Fault::Refused(refusal)) => Err(Fault::Refused(refusal)),
+            _ => Err(failure.into()),
+        },
+    }
+}
+
 /// Receives a listing, as much of it as is read.
 fn listing(control: &mut Control<'_>, verb: &'static str, argument: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut data = control.transfer(verb, argument)?;
     let mut listing = Vec::new();
+    let mut received: usize = 0;
     loop {
         let count = data.receive(control.data_buffer())?;
         if count == 0 {
             break;
+        }
+        received = received.saturating_add(count);
+        if received > LISTING_END {
+            return Err(Failure::Data.into());
         }
         let room = LISTING_MAX - listing.len();
         let part = control.data_buffer().get(..count.min(room)).unwrap_or_default();

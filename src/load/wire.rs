@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::fault::{Failure, Fault};
+use super::fault::Failure;
 
 /// Where to connect to, and how long to wait.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Data {
     ///
     /// # Errors
     /// The connection stalled or broke.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         received(&mut self.0, buffer).map_err(of_data)
     }
 
@@ -75,15 +75,15 @@ impl Data {
     ///
     /// # Errors
     /// The connection stalled or broke.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.0.write_all(bytes).map_err(|error| of_data(Failure::of_connection(&error)))
     }
 }
 
-fn of_data(failure: Failure) -> Fault {
+fn of_data(failure: Failure) -> Failure {
     match failure {
-        Failure::Timeout => Failure::Timeout.into(),
-        _ => Failure::Data.into(),
+        Failure::Timeout => Failure::Timeout,
+        _ => Failure::Data,
     }
 }
 

@@ -82,7 +82,7 @@ impl Launched {
     fn stop(mut self) -> String {
         let kill = Command::new("kill").arg(self.pid().to_string()).status();
         assert!(kill.expect("kill runs").success());
-        assert_eq!(wait(&mut self.child), Some(0));
+        assert_eq!(wait(&mut self.child, PATIENCE), Some(0));
         let end = "stopping";
         eventually("the log to end", || {
             let log = self.log();
@@ -99,9 +99,12 @@ impl Drop for Launched {
     }
 }
 
-/// The exit code of a process that has to end.
-fn wait(child: &mut Child) -> Option<i32> {
-    let end = Instant::now() + PATIENCE;
+/// How long a command may take: a search for a pool has a dozen runs, and more where the host is busy.
+const WHOLE: Duration = Duration::from_secs(120);
+
+/// The exit code of a process that has to end within this time.
+fn wait(child: &mut Child, time: Duration) -> Option<i32> {
+    let end = Instant::now() + time;
     loop {
         if let Some(status) = child.try_wait().expect("our child") {
             return status.code();
@@ -120,7 +123,7 @@ pub fn outcome(mut command: Command) -> (Option<i32>, String, String) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the command starts");
     // What it writes fits the pipes.
-    let code = wait(&mut child);
+    let code = wait(&mut child, WHOLE);
     let (mut out, mut error) = (String::new(), String::new());
     child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
     child.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
