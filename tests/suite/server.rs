@@ -170,13 +170,13 @@ impl Server {
     }
 
     /// Open descriptors of the process, but for what the C library opens for a moment when a thread first asks
-    /// for memory: the kernel's list of processors.
+    /// for memory: the kernel's list of processors. What is closed before it can be looked at is not open.
     pub fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
-        let of_the_kernel = |entry: &std::fs::DirEntry| {
-            std::fs::read_link(entry.path()).is_ok_and(|file| file.starts_with("/sys") || file.starts_with("/proc"))
+        let own = |entry: &std::fs::DirEntry| {
+            std::fs::read_link(entry.path()).is_ok_and(|file| !file.starts_with("/sys") && !file.starts_with("/proc"))
         };
-        open.filter_map(Result::ok).filter(|entry| !of_the_kernel(entry)).count()
+        open.filter_map(Result::ok).filter(own).count()
     }
 
     /// A new control connection over IPv4, greeted.
