@@ -15,7 +15,7 @@ from progress import Progress, say
 from server import Running
 from stages import stages
 
-ERRORS = (OSError, RuntimeError)
+ERRORS = (OSError, RuntimeError, LookupError)
 
 
 class Results:

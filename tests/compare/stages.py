@@ -144,7 +144,7 @@ def growth(env, server, _before):
     out, bad = {}, 0
     with Crowd(server) as crowd:
         # The first sessions of a server cost more than later ones.
-        load(env, server, "small", 16, "logon", env.seconds / 4)
+        load(env, server, "small", 16, "logon", max(0.1, env.seconds / 4))
         for name, count in (("few", FEW_OPEN), ("many", MANY_OPEN)):
             crowd.grow(count)
             time.sleep(0.3)

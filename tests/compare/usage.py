@@ -27,7 +27,8 @@ def field(path, name, unit=1):
         words = line.split()
         if words[0] == name:
             return int(words[1]) * unit
-    raise OSError(f"{path}: no {name}")
+    # Not an OSError, which is what is raised where a process has just ended.
+    raise LookupError(f"{path}: no {name}")
 
 
 class Watch:
@@ -139,7 +140,7 @@ class Usage:
             if "" in self.made:
                 stat = f"{self.made['']}/memory.stat"
                 return sum(field(stat, k) for k in ("kernel_stack", "pagetables", "slab", "sock"))
-        except OSError:
+        except (OSError, LookupError):
             pass
         return None
 

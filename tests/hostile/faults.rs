@@ -197,7 +197,7 @@ fn a_client_is_seen_to_have_left_while_its_file_is_synced() {
     for leaves in [true, false] {
         fs::write(&path, "old").unwrap();
         let mut bob = arena.login_as("bob");
-        let slow = ["trace=fsync", "inject=fsync:delay_enter=1000000:when=1"];
+        let slow = ["trace=fsync", "inject=fsync:delay_enter=3000000:when=1"];
         let Some(strace) = Strace::on(&workers, &slow) else {
             return skip(REQUIRE_TOOLS, "a slow disk: strace(1) is not there, or may not be used");
         };

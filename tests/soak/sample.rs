@@ -84,6 +84,9 @@ impl Subject {
     pub fn look(&self) -> io::Result<Look> {
         let status = fs::read_to_string(self.process.join("status"))?;
         let kib = |name| field(&status, name).map_or(0, |kib| kib * 1024);
+        // The status has it only nearly, on some kernels.
+        let exact = fs::read_to_string(self.process.join("smaps_rollup")).unwrap_or_default();
+        let anonymous = field(&exact, "Anonymous:").map_or_else(|| kib("RssAnon:"), |kib| kib * 1024);
         let kernel = match &self.cgroup {
             Some(cgroup) => cgroup.kernel_memory().unwrap_or(0),
             None => socket_pages()? * self.page_size(kib("VmSize:")),
@@ -94,7 +97,7 @@ impl Subject {
             threads: field(&status, "Threads:").unwrap_or(0),
             descriptors: fs::read_dir(self.process.join("fd"))?.count() as u64,
             resident: kib("VmRSS:"),
-            anonymous: kib("RssAnon:"),
+            anonymous,
             kernel,
             processor: self.processor()?,
             sockets: None,

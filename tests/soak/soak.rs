@@ -20,6 +20,7 @@ mod zoo;
 use argh::FromArgs;
 use crowd::Progress;
 use report::{Noise, Outcome, Run, settled};
+use rustix::process::{Pid, setpriority_process};
 use sample::{Look, Sampler, Subject};
 use server::Server;
 use std::fs;
@@ -307,8 +308,13 @@ impl Crowd {
         }
     }
 
-    /// The death of all clients at once.
+    /// The death of all clients at once, in a moment where the host allows it: its kernel would take as long to end their
+    /// connections as they would have to wait for a processor.
     fn kill(&mut self) {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        for task in tasks.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?)) {
+            let _ = setpriority_process(Some(task), -20);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
