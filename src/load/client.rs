@@ -18,8 +18,8 @@ use crate::limits::{DATA_BUFFER, LINE_MAX};
 /// Most lines of one reply.
 const REPLY_LINES_MAX: usize = 1000;
 
-/// How long a server may take to close after it has said goodbye. Who closes first keeps the port for a
-/// minute (TIME_WAIT), and this side has few.
+/// How long a server may take to close after it has said goodbye, and to say why it has broken a transfer off. Who
+/// closes first keeps the port for a minute (TIME_WAIT), and this side has few.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a thread keeps for all of its sessions.
@@ -48,6 +48,8 @@ pub struct Control<'a> {
     buffers: &'a mut Buffers,
     /// Bytes in the buffer that no reply has used yet.
     unread: Range<usize>,
+    /// How long a reply may take.
+    patience: Duration,
 }
 
 /// A reply: its code, and where its last line stands in the buffer, without code and line end.
@@ -64,7 +66,7 @@ impl<'a> Control<'a> {
     /// There is no connection.
     pub fn connect(server: &'a Server, buffers: &'a mut Buffers) -> Result<Self, Fault> {
         let stream = server.connect(server.address, buffers.source).map_err(|error| Failure::of_connect(&error))?;
-        Ok(Self { server, stream, buffers, unread: 0..0 })
+        Ok(Self { server, stream, buffers, unread: 0..0, patience: server.timeout })
     }
 
     /// Reads the greeting and logs in.
@@ -121,6 +123,19 @@ impl<'a> Control<'a> {
         self.await_reply(verb, &[226, 250]).map(drop)
     }
 
+    /// Reads the reply that ends a transfer whose data connection broke, if it comes soon.
+    ///
+    /// # Errors
+    /// Refused, or failed.
+    pub fn explanation(&mut self, verb: &'static str) -> Result<(), Fault> {
+        self.patience = GOODBYE.min(self.server.timeout);
+        self.set_timeout(self.patience)?;
+        let said = self.finish(verb);
+        self.patience = self.server.timeout;
+        self.set_timeout(self.patience)?;
+        said
+    }
+
     /// Stays for a while, but not beyond `until`, nor when `ended`, which is asked each second, says so; says whether it
     /// was the whole while.
     ///
@@ -128,14 +143,13 @@ impl<'a> Control<'a> {
     /// The server has spoken, or the connection has ended.
     pub fn idle(&mut self, time: Duration, until: Option<Instant>, ended: impl Fn() -> bool) -> Result<bool, Fault> {
         let end = Instant::now() + time;
+        let leave = until.map_or(end, |until| until.min(end));
         let whole = loop {
-            let now = Instant::now();
-            let left = end.saturating_duration_since(now);
-            let within = until.map_or(left, |until| until.saturating_duration_since(now).min(left));
-            if within.is_zero() || ended() || !self.unread.is_empty() {
-                break left.is_zero();
+            let left = leave.saturating_duration_since(Instant::now());
+            if left.is_zero() || ended() || !self.unread.is_empty() {
+                break left.is_zero() && leave == end;
             }
-            self.set_timeout(within.min(Duration::from_secs(1)))?;
+            self.set_timeout(left.min(Duration::from_secs(1)))?;
             match self.receive() {
                 Ok(()) | Err(Failure::Timeout) => {}
                 Err(other) => return Err(other.into()),
@@ -227,7 +241,7 @@ impl<'a> Control<'a> {
 
     /// Reads one reply, of one line or several (RFC 959 §4.2).
     fn reply(&mut self) -> Result<Reply, Fault> {
-        let deadline = Instant::now() + self.server.timeout;
+        let deadline = Instant::now() + self.patience;
         let first = self.line(deadline)?;
         let (code, more) = self.code_of(&first).ok_or(Failure::Malformed)?;
         if !more {

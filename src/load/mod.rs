@@ -59,6 +59,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Exit code of a second signal.
 const EXIT_AT_ONCE: i32 = 1;
 
+/// Why there is nothing to be told.
+const TOO_SOON: &str = "ended by a signal before the first session";
+
 /// Why there is no result: one line that names the flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
@@ -107,18 +110,20 @@ pub fn run(load: &Load) -> Result<bool, LoadError> {
             let address = unless(&interrupted, move || target::resolve(&name, own, timeout))?;
             let server = Server::new(address, load.timeout);
             let outcome = measure(load, url, server, &interrupted, String::new())?;
-            // What can't be printed is to be had from the files, and the other way round.
-            let written = files.write(&report::json(load, &outcome), &plot::svg(load, &outcome));
-            print(&report::table(load, &outcome))?;
-            written?;
+            // What can't be printed is to be had from the files.
+            let printed = print(&report::table(load, &outcome));
+            files.write(&report::json(load, &outcome), &plot::svg(load, &outcome))?;
+            printed?;
             Ok(outcome.seen.succeeded + outcome.seen.cut > 0)
         }
         Target::Folder(folder) => {
             let found = find_pool::search(load, folder, &interrupted)?;
-            let written =
-                files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found));
-            print(&pool_report::table(load, folder, &found))?;
-            written?;
+            if found.trials.is_empty() {
+                return Err(LoadError::here(TOO_SOON.to_owned()));
+            }
+            let printed = print(&pool_report::table(load, folder, &found));
+            files.write(&pool_report::json(load, folder, &found), &pool_report::svg(load, folder, &found))?;
+            printed?;
             Ok(found.recommended.is_some())
         }
     }
@@ -204,7 +209,7 @@ fn unless<T: Send + 'static>(
         match result.recv_timeout(TICK) {
             Ok(result) => return result,
             Err(mpsc::RecvTimeoutError::Timeout) if !interrupted.load(SeqCst) => {}
-            Err(_) => return Err(LoadError::here("ended by a signal before the first session".to_owned())),
+            Err(_) => return Err(LoadError::here(TOO_SOON.to_owned())),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::url::FtpUrl;
 const FILES_MAX: usize = 1000;
 const FOLDERS_MAX: usize = 100;
 
-/// Most bytes of a listing that are read for names; and those after which it is none.
+/// Most bytes of a listing that are read for names; and those after which nothing more of it is received.
 const LISTING_MAX: usize = 1 << 20;
 const LISTING_END: usize = 256 << 20;
 
@@ -120,7 +120,7 @@ impl Job {
             }
         };
         drop(data);
-        conclude(control, verb, received)
+        conclude(control, verb, received).0
     }
 
     /// Uploads a file whose name no other client has, and takes it away again. A client has one name for all
@@ -133,14 +133,14 @@ impl Job {
         seen.left_behind = true;
         let sent = self.send(&mut data, control, seen);
         drop(data);
-        let stored = conclude(control, "STOR", sent);
-        if let Err(Fault::Failed(_)) = stored {
+        let (stored, answered) = conclude(control, "STOR", sent);
+        if !answered {
             return stored;
         }
         match control.command("DELE", &name, &[250, 200]) {
             Ok(_) => seen.left_behind = false,
             // It was uploaded all the same. What was refused in the end may not be there at all.
-            Err(Fault::Refused(_)) => seen.left_behind = stored.is_ok(),
+            Err(Fault::Refused(_)) => seen.left_behind = !matches!(stored, Err(Fault::Refused(_))),
             Err(failed) => return Err(failed),
         }
         stored
@@ -206,16 +206,19 @@ impl Job {
     }
 }
 
-/// Ends a transfer whose data connection ended so. A server that breaks a transfer off says why, and that is what there is
-/// to be told.
-fn conclude(control: &mut Control<'_>, verb: &'static str, moved: Result<(), Failure>) -> Result<(), Fault> {
-    match moved {
+/// Ends a transfer whose data connection ended so; tells also whether the server has answered, so that it can be asked for
+/// more. A server that breaks a transfer off says why, and that is what there is to be told.
+fn conclude(control: &mut Control<'_>, verb: &'static str, moved: Result<(), Failure>) -> (Result<(), Fault>, bool) {
+    let said = match moved {
         Ok(()) => control.finish(verb),
-        Err(Failure::Timeout) => Err(Failure::Timeout.into()),
-        Err(failure) => match control.finish(verb) {
-            Err(Fault::Refused(refusal)) => Err(Fault::Refused(refusal)),
-            _ => Err(failure.into()),
-        },
+        // The server has had its time.
+        Err(Failure::Timeout) => return (Err(Failure::Timeout.into()), false),
+        Err(_) => control.explanation(verb),
+    };
+    let answered = !matches!(said, Err(Fault::Failed(_)));
+    match (moved, said) {
+        (Err(failure), Ok(()) | Err(Fault::Failed(_))) => (Err(failure.into()), answered),
+        (_, said) => (said, answered),
     }
 }
 
@@ -224,22 +227,27 @@ fn listing(control: &mut Control<'_>, verb: &'static str, argument: &[u8]) -> Re
     let mut data = control.transfer(verb, argument)?;
     let mut listing = Vec::new();
     let mut received: usize = 0;
-    loop {
-        let count = data.receive(control.data_buffer())?;
-        if count == 0 {
-            break;
+    let ended = loop {
+        match data.receive(control.data_buffer()) {
+            Ok(0) => break Ok(()),
+            Ok(count) => {
+                received = received.saturating_add(count);
+                let room = LISTING_MAX - listing.len();
+                let part = control.data_buffer().get(..count.min(room)).unwrap_or_default();
+                listing.extend_from_slice(part);
+            }
+            Err(failure) => break Err(failure),
         }
-        received = received.saturating_add(count);
         if received > LISTING_END {
-            return Err(Failure::Data.into());
+            break Err(Failure::Data);
         }
-        let room = LISTING_MAX - listing.len();
-        let part = control.data_buffer().get(..count.min(room)).unwrap_or_default();
-        listing.extend_from_slice(part);
-    }
+    };
     drop(data);
-    control.finish(verb)?;
-    Ok(listing)
+    match conclude(control, verb, ended) {
+        // Broken off by us, so it does not matter what the server makes of it.
+        (_, true) if received > LISTING_END => Ok(listing),
+        (said, _) => said.map(|()| listing),
+    }
 }
 
 /// Whether a name of NLST, which tells nothing but names, is that of a file: folders have no size. A server

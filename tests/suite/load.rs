@@ -635,6 +635,80 @@ fn what_a_server_says_when_it_breaks_a_transfer_off_is_what_is_told() {
 }
 
 #[test]
+fn what_broke_on_its_way_is_broken_whatever_the_server_says_and_is_taken_away() {
+    let reset: Answer = |fake, command| match command {
+        c if c.starts_with("STOR") => {
+            let (data, _) = fake.passive.take()?.accept().ok()?;
+            SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
+            Some("150 go\r\n226 all of it\r\n".to_owned())
+        }
+        c => fake.proper(c),
+    };
+    let (url, seen) = Fake::start(reset);
+    let run = ["--mix", "upload", "--upload-size", "64M", "--sessions", "3", "--clients", "1"];
+    let (_, json) = measured(&[&[url.as_str()][..], &run].concat());
+    assert!(json.contains("\"failures\": {\"data connection broken\": 3}"), "{json}");
+    assert!(number(&json, "left_behind") < 0.1, "{json}");
+    let deleted = seen.lock().expect("nobody panics").iter().filter(|command| command.starts_with("DELE")).count();
+    assert_eq!(deleted, 3);
+    // One that says nothing is not waited for as long as a server may take to answer.
+    let (url, _) = Fake::start(|fake, command| match command {
+        c if c.starts_with("STOR") => {
+            let (data, _) = fake.passive.take()?.accept().ok()?;
+            SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
+            Some("150 go\r\n".to_owned())
+        }
+        c => fake.proper(c),
+    });
+    let begun = Instant::now();
+    let (_, json) = measured(&[&[url.as_str()][..], &run, &["--timeout", "1h"]].concat());
+    assert!(json.contains("\"failures\": {\"data connection broken\": 3}"), "{json}");
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_listing_without_an_end_is_read_as_far_as_it_is_of_use() {
+    let (url, seen) = Fake::start(|fake, command| match command {
+        c if c.starts_with("MLSD") => {
+            let listener = fake.passive.take()?;
+            std::thread::spawn(move || {
+                let lines = b"type=file; a\r\n".repeat(4096);
+                let mut data = listener.accept().map(|(data, _)| data)?;
+                loop {
+                    data.write_all(&lines)?;
+                }
+                #[expect(unreachable_code, reason = "the type of the closure")]
+                std::io::Result::Ok(())
+            });
+            Some("150 go\r\n426 enough\r\n".to_owned())
+        }
+        c => fake.proper(c),
+    });
+    let (_, json) = measured(&[&url, "--sessions", "2", "--clients", "1"]);
+    assert!((number(&json, "succeeded") - 2.0).abs() < 0.1, "{json}");
+    assert!(seen.lock().expect("nobody panics").contains(&"RETR a".to_owned()));
+}
+
+#[test]
+fn a_search_that_ends_before_its_first_session_leaves_files_as_they_were() {
+    let (folder, root) = tree();
+    let file = folder.path().join("out.json");
+    for wait in [10, 20, 40, 80] {
+        std::fs::write(&file, "an earlier result").expect("a file");
+        let mut command = Server::command();
+        command.args(["load", "--find-pool", root.to_str().expect("UTF-8"), "--clients", "400"]);
+        command.args(["--memory-limit", "40M", "--json", file.to_str().expect("UTF-8")]);
+        let mut run = Running::start(command);
+        // Whatever it is at by then.
+        std::thread::sleep(Duration::from_millis(wait));
+        run.signal("INT");
+        run.end();
+        let text = std::fs::read_to_string(&file).expect("it is there");
+        assert!(text == "an earlier result" || text.contains("\"begun\": "), "after {wait} ms: {text}");
+    }
+}
+
+#[test]
 fn what_can_not_be_printed_is_in_the_files() {
     let (folder, root) = tree();
     let server = roomy(&root);
@@ -795,6 +869,10 @@ fn an_idle_session_that_the_end_cuts_short_is_told_and_is_no_success() {
     assert!(latency(&json, "session").starts_with("\"count\": 0,"), "{json}");
     assert!(out.contains("0 succeeded, 0 refused, 0 failed, 3 cut short"), "{out}");
     assert!(out.contains("         3  were idle when the time was up"), "{out}");
+    // Whose time is up a moment before that of the run was there for all of it, the next one was not.
+    let run = [&server.url(), "--mix", "idle", "--idle-for", "700ms", "--duration", "1400ms", "--clients", "3"];
+    let (_, json) = measured(&run);
+    assert!((number(&json, "succeeded") - 3.0).abs() < 0.1 && (number(&json, "cut") - 3.0).abs() < 0.1, "{json}");
 }
 
 #[test]
@@ -954,8 +1032,10 @@ fn servers_end_with_the_search_however_it_ends() {
         let pid = search.0.id();
         eventually("a server to be started", || !children(pid).is_empty());
         search.signal(signal);
-        let (_, out) = search.end();
-        assert!(signal == "KILL" || out.contains("ended early by a signal"), "{signal}: {out}");
+        let (code, out) = search.end();
+        // The first of them are there to see what fits.
+        let too_soon = code == Some(1) && out.is_empty();
+        assert!(signal == "KILL" || too_soon || out.contains("ended early by a signal"), "{signal}: {out}");
         eventually("its servers to end", || children(pid).is_empty());
     }
 }
