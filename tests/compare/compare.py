@@ -14,8 +14,9 @@ from peers import PEERS
 from progress import Progress, say
 from server import Running
 from stages import stages
+from usage import Missing
 
-ERRORS = (OSError, RuntimeError, LookupError)
+ERRORS = (OSError, RuntimeError, Missing)
 
 
 class Results:

@@ -13,6 +13,10 @@ SETTLE, SETTLE_V2 = 0.3, 2.2
 LOOK = 0.02
 
 
+class Missing(Exception):
+    """The kernel does not tell that. No OSError, which is what is raised where a process has just ended."""
+
+
 def read(path):
     with open(path) as f:
         return f.read()
@@ -27,21 +31,23 @@ def field(path, name, unit=1):
         words = line.split()
         if words[0] == name:
             return int(words[1]) * unit
-    # Not an OSError, which is what is raised where a process has just ended.
-    raise LookupError(f"{path}: no {name}")
+    raise Missing(f"{path}: no {name}")
 
 
 class Watch:
     """The most user memory that a server has while this is open."""
 
     def __init__(self, usage):
-        self.usage, self.most, self.over = usage, 0, threading.Event()
+        self.usage, self.most, self.over, self.failed = usage, 0, threading.Event(), None
         self.thread = threading.Thread(target=self.look, daemon=True)
 
     def look(self):
-        while not self.over.is_set():
-            self.most = max(self.most, self.usage.user_memory())
-            self.over.wait(LOOK)
+        try:
+            while not self.over.is_set():
+                self.most = max(self.most, self.usage.user_memory())
+                self.over.wait(LOOK)
+        except Missing as e:
+            self.failed = e
 
     def __enter__(self):
         self.thread.start()
@@ -50,6 +56,8 @@ class Watch:
     def __exit__(self, *_):
         self.over.set()
         self.thread.join()
+        if self.failed:
+            raise self.failed
 
 
 class Usage:
@@ -140,7 +148,7 @@ class Usage:
             if "" in self.made:
                 stat = f"{self.made['']}/memory.stat"
                 return sum(field(stat, k) for k in ("kernel_stack", "pagetables", "slab", "sock"))
-        except (OSError, LookupError):
+        except (OSError, Missing):
             pass
         return None
 

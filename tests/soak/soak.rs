@@ -311,6 +311,9 @@ impl Crowd {
     /// The death of all clients at once, in a moment where the host allows it: its kernel would take as long to end their
     /// connections as they would have to wait for a processor.
     fn kill(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
         for task in tasks.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?)) {
             let _ = setpriority_process(Some(task), -20);
