@@ -2,8 +2,8 @@
 //!
 //! A send buffer that grows with the path, as the kernel would have it, is what makes a long path fast; and
 //! a client that takes no more once it has grown holds all of it. So a few transfers at once may have it,
-//! and are counted in the load line; each of the others has a fixed amount. A quarter of the wide ones may
-//! go to transfers on short paths that are slower than they need be.
+//! and are counted in the load line; each of the others has a fixed amount. A quarter of the wide ones,
+//! where there are at least four, may go to transfers on short paths that are slower than they need be.
 
 use super::port::DataConnection;
 use super::pulse::Tick;
