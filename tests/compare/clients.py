@@ -36,6 +36,12 @@ class Crowd:
                 raise RuntimeError(f"only {len(self.clients)} sessions were open after {OPEN_WITHIN} s")
             self.log_in(min(AT_ONCE, count - len(self.clients)))
 
+    def shrink(self, count):
+        while len(self.clients) > count:
+            s, lines = self.clients.pop()
+            lines.close()
+            s.close()
+
     def log_in(self, count):
         more = []
         for _ in range(count):
