@@ -9,6 +9,7 @@ mod accounts;
 mod admission;
 mod budget;
 mod clients;
+mod compare;
 mod data;
 mod deadlines;
 mod docs;
