@@ -104,7 +104,7 @@ impl Arena {
         let mut arena = Arena { before, memory: 0, ports, server, root, folder, _claim: claim };
         arena.warm_up(workers, user);
         arena.before = arena.first_rest();
-        arena.memory = kernel::memory(arena.pid());
+        arena.memory = arena.server.memory();
         arena
     }
 
@@ -262,7 +262,7 @@ impl Arena {
 
     /// Bytes by which the server's memory has grown beyond what is noise; 0 where it has not.
     pub fn growth(&self) -> u64 {
-        kernel::memory(self.pid()).saturating_sub(self.memory + NOISE)
+        self.server.memory().saturating_sub(self.memory + NOISE)
     }
 
     /// Sockets on which the server listens besides those of the start.
@@ -318,14 +318,14 @@ impl Arena {
         self.wait_for_rest(time);
         let until = Instant::now() + PATIENCE;
         while self.growth() > kept {
-            let [before, now] = [self.memory, kernel::memory(self.pid())].map(|bytes| bytes / 1024);
+            let [before, now] = [self.memory, self.server.memory()].map(|bytes| bytes / 1024);
             assert!(
                 Instant::now() < until,
                 "the memory is not back at the baseline: {before} KiB before, {now} KiB now"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        let (before, now, noise) = (self.memory / 1024, kernel::memory(self.pid()) / 1024, NOISE / 1024);
+        let (before, now, noise) = (self.memory / 1024, self.server.memory() / 1024, NOISE / 1024);
         eprintln!(
             "a newcomer was in after {newcomer:?}; memory: {before} KiB before, {now} KiB now (noise: {noise} KiB)"
         );

@@ -141,21 +141,6 @@ pub fn backlog(pid: u32) -> u64 {
     listeners(pid).values().map(|socket| socket.queued).sum()
 }
 
-/// Bytes of memory of the process's own: resident pages that are no file's. (Pages of the program come and
-/// go with the code that runs; no client makes them grow.) Where the kernel keeps no exact count, the
-/// approximate one of /proc/PID/status.
-pub fn memory(pid: u32) -> u64 {
-    let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let rough = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
-    field(&exact, "Anonymous:").or_else(|| field(&rough, "RssAnon:")).expect("the kernel tells the memory of a process")
-        * 1024
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// CPU time that the process has used, in hundredths of a second.
 pub fn cpu(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");

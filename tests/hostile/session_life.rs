@@ -617,7 +617,7 @@ fn five_thousand_log_in_and_leave_in_their_own_ways() {
             }
         });
         eventually("all to be gone", || arena.is_deserted());
-        kernel::memory(arena.pid())
+        arena.memory()
     };
     let early = round(1000);
     let late = round(4000);

@@ -184,24 +184,14 @@ const IDLE: u64 = if cfg!(debug_assertions) { 20 } else { 12 };
 /// Sessions of which the mean is taken.
 const SESSIONS: u64 = 100;
 
-/// The number in the line of this name, in a file of /proc.
-fn told(file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
-}
-
-/// Memory of a server that no file backs, in KiB: as it is, or where the kernel does not tell, nearly so.
-fn held(server: &Server) -> u64 {
-    let [exact, rough] = ["smaps_rollup", "status"].map(|file| format!("/proc/{}/{file}", server.pid()));
-    told(&exact, "Anonymous:").or_else(|| told(&rough, "RssAnon:")).expect("Linux tells")
-}
-
 /// Waits until every thread has begun and waits for something: until then it has not touched its memory.
 fn all_wait(server: &Server) {
     eventually("every thread to wait", || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
-        let has_waited = |status: &str| told(status, "voluntary_ctxt_switches:").is_some_and(|times| times > 0);
-        tasks.filter_map(Result::ok).all(|task| has_waited(&format!("{}/status", task.path().display())))
+        tasks.filter_map(Result::ok).all(|task| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("voluntary_ctxt_switches:") && !line.ends_with("\t0"))
+        })
     });
 }
 
@@ -211,9 +201,9 @@ fn a_pool_at_rest_and_sessions_that_idle_take_little_memory() {
     let flags = ["--workers", "256", "--max-per-ip", "off", "--log", "off"];
     let server = Server::start_at(&root, "127.0.0.1:0", &flags);
     all_wait(&server);
-    let rest = held(&server);
+    let rest = server.memory() / 1024;
     let _idle: Vec<Client> = (0..SESSIONS).map(|_| server.login()).collect();
-    let each = held(&server).saturating_sub(rest) as f64 / SESSIONS as f64;
+    let each = (server.memory() / 1024).saturating_sub(rest) as f64 / SESSIONS as f64;
     println!("at rest {rest} KiB, each idle session {each:.1} KiB");
     assert!(rest <= AT_REST, "{rest} KiB at rest");
     assert!(each <= IDLE as f64, "{each:.1} KiB for each idle session");

@@ -572,6 +572,13 @@ impl Fake {
         Some(reply.to_owned())
     }
 
+    /// Begins a transfer, resets its data connection, and says this of it.
+    fn break_off(&mut self, said: &str) -> Option<String> {
+        let (data, _) = self.passive.take()?.accept().ok()?;
+        SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
+        Some(format!("150 go\r\n{said}"))
+    }
+
     fn listen(&mut self) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -623,11 +630,7 @@ fn what_a_server_says_when_it_breaks_a_transfer_off_is_what_is_told() {
     assert!(!out.contains("could not be deleted"), "{out}");
     // A reset and a reason, in the middle of a file.
     let (url, _) = Fake::start(|fake, command| match command {
-        c if c.starts_with("RETR") => {
-            let (data, _) = fake.passive.take()?.accept().ok()?;
-            SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
-            Some("150 go\r\n451 the disk is broken\r\n".to_owned())
-        }
+        c if c.starts_with("RETR") => fake.break_off("451 the disk is broken\r\n"),
         c => fake.proper(c),
     });
     let (_, json) = measured(&[&(url + "a"), "--sessions", "3", "--clients", "1"]);
@@ -636,15 +639,10 @@ fn what_a_server_says_when_it_breaks_a_transfer_off_is_what_is_told() {
 
 #[test]
 fn what_broke_on_its_way_is_broken_whatever_the_server_says_and_is_taken_away() {
-    let reset: Answer = |fake, command| match command {
-        c if c.starts_with("STOR") => {
-            let (data, _) = fake.passive.take()?.accept().ok()?;
-            SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
-            Some("150 go\r\n226 all of it\r\n".to_owned())
-        }
+    let (url, seen) = Fake::start(|fake, command| match command {
+        c if c.starts_with("STOR") => fake.break_off("226 all of it\r\n"),
         c => fake.proper(c),
-    };
-    let (url, seen) = Fake::start(reset);
+    });
     let run = ["--mix", "upload", "--upload-size", "64M", "--sessions", "3", "--clients", "1"];
     let (_, json) = measured(&[&[url.as_str()][..], &run].concat());
     assert!(json.contains("\"failures\": {\"data connection broken\": 3}"), "{json}");
@@ -653,11 +651,7 @@ fn what_broke_on_its_way_is_broken_whatever_the_server_says_and_is_taken_away() 
     assert_eq!(deleted, 3);
     // One that says nothing is not waited for as long as a server may take to answer.
     let (url, _) = Fake::start(|fake, command| match command {
-        c if c.starts_with("STOR") => {
-            let (data, _) = fake.passive.take()?.accept().ok()?;
-            SockRef::from(&data).set_linger(Some(Duration::ZERO)).ok()?;
-            Some("150 go\r\n".to_owned())
-        }
+        c if c.starts_with("STOR") => fake.break_off(""),
         c => fake.proper(c),
     });
     let begun = Instant::now();

@@ -169,6 +169,18 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
     }
 
+    /// Bytes of memory of the process's own: resident pages that are no file's. (Pages of the program come and
+    /// go with the code that runs; no client makes them grow.) Where the kernel keeps no exact count, the
+    /// approximate one of /proc/PID/status.
+    pub fn memory(&self) -> u64 {
+        let told = |file: &str, name: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).ok()?;
+            text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+        };
+        let kib = told("smaps_rollup", "Anonymous:").or_else(|| told("status", "RssAnon:"));
+        kib.expect("the kernel tells the memory of a process") * 1024
+    }
+
     /// Open descriptors of the process, but for what the C library opens for a moment when a thread first asks
     /// for memory: the kernel's list of processors. What is closed before it can be looked at is not open.
     pub fn descriptors(&self) -> usize {
