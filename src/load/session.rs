@@ -107,18 +107,13 @@ impl Job {
         seen: &mut Seen,
     ) -> Result<(), Fault> {
         let mut data = control.transfer(verb, argument)?;
-        let received = loop {
-            match data.receive(control.data_buffer()) {
-                Ok(0) => break Ok(()),
-                Ok(count) => {
-                    if seen.first_byte.is_none() {
-                        seen.first_byte = Some(begin.elapsed());
-                    }
-                    seen.received += count as u64;
-                }
-                Err(failure) => break Err(failure),
+        let received = receive_all(&mut data, control.data_buffer(), |part| {
+            if seen.first_byte.is_none() {
+                seen.first_byte = Some(begin.elapsed());
             }
-        };
+            seen.received += part.len() as u64;
+            Ok(())
+        });
         drop(data);
         conclude(control, verb, received).0
     }
@@ -206,6 +201,20 @@ impl Job {
     }
 }
 
+/// Receives to the end, and hands on each part of it, until it is to be no more.
+fn receive_all(
+    data: &mut Data,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    loop {
+        match data.receive(buffer)? {
+            0 => return Ok(()),
+            count => take(buffer.get(..count).unwrap_or_default())?,
+        }
+    }
+}
+
 /// Ends a transfer whose data connection ended so; tells also whether the server has answered, so that it can be asked for
 /// more. A server that breaks a transfer off says why, and that is what there is to be told.
 fn conclude(control: &mut Control<'_>, verb: &'static str, moved: Result<(), Failure>) -> (Result<(), Fault>, bool) {
@@ -227,21 +236,12 @@ fn listing(control: &mut Control<'_>, verb: &'static str, argument: &[u8]) -> Re
     let mut data = control.transfer(verb, argument)?;
     let mut listing = Vec::new();
     let mut received: usize = 0;
-    let ended = loop {
-        match data.receive(control.data_buffer()) {
-            Ok(0) => break Ok(()),
-            Ok(count) => {
-                received = received.saturating_add(count);
-                let room = LISTING_MAX - listing.len();
-                let part = control.data_buffer().get(..count.min(room)).unwrap_or_default();
-                listing.extend_from_slice(part);
-            }
-            Err(failure) => break Err(failure),
-        }
-        if received > LISTING_END {
-            break Err(Failure::Data);
-        }
-    };
+    let ended = receive_all(&mut data, control.data_buffer(), |part| {
+        received = received.saturating_add(part.len());
+        let room = LISTING_MAX - listing.len();
+        listing.extend_from_slice(part.get(..room).unwrap_or(part));
+        if received > LISTING_END { Err(Failure::Data) } else { Ok(()) }
+    });
     drop(data);
     match conclude(control, verb, ended) {
         // Broken off by us, so it does not matter what the server makes of it.
